@@ -1,0 +1,160 @@
+"""Tubes: the one form in which results exist outside a model.
+
+A :class:`Tube` is one object through one video: a class, a score and one run-length mask (or None) a frame.
+Models hand each frame's masks to a :class:`TubeBuilder`, which encodes them at once, so that no array of the
+size of a video ever exists.
+
+Shapes: N instances, (H, W) the video's own size, T frames. A run-length mask ("RLE") is COCO's compressed form,
+``{"size": [H, W], "counts": str}``, column-major, first run background.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pycocotools.mask as coco_mask
+import torch
+
+from vis_core.errors import DataError
+
+RLE = dict
+
+
+def encode_masks(masks: torch.Tensor | np.ndarray) -> list[RLE]:
+    """Encode boolean masks (N, H, W), on any device, to N RLEs with ``str`` counts."""
+    masks = torch.as_tensor(masks)
+    if masks.dim() != 3:
+        raise ValueError(f"masks: expected shape (N, H, W), got {tuple(masks.shape)}")
+    if len(masks) == 0:
+        return []
+    # Column-major bytes without a strided copy on the host: transpose where the masks live.
+    columns = masks.to(torch.uint8).transpose(1, 2).contiguous().cpu().numpy()
+    rles = coco_mask.encode(columns.transpose(2, 1, 0))
+    return [{"size": [int(s) for s in r["size"]], "counts": r["counts"].decode("ascii")} for r in rles]
+
+
+def decode_mask(rle: RLE) -> np.ndarray:
+    """Decode one RLE (compressed, ``str`` or ``bytes`` counts) to a boolean array (H, W)."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+@dataclass
+class Tube:
+    """One object through a video.
+
+    Attributes:
+        category: contiguous class index, 0-based (not the data set's own id).
+        score: confidence in [0, 1] for models that give probabilities.
+        segmentations: one RLE, or None where the object is not visible, for each of the T frames.
+            Tubes that differ only in class or score may share one list; treat it as read-only.
+        track_id: identity within the video, unique unless one object is reported under several classes.
+    """
+
+    category: int
+    score: float
+    segmentations: Sequence[RLE | None] = field(repr=False)
+    track_id: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.segmentations)
+
+    def to_json(self, video_id: int, category_id: int | None = None) -> dict:
+        """Entry of a YouTube-VIS results file. ``category_id`` is the data set's id (default: ``category``)."""
+        return {
+            "video_id": video_id,
+            "category_id": self.category if category_id is None else category_id,
+            "score": float(self.score),
+            "segmentations": list(self.segmentations),
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict, category: int | None = None) -> Tube:
+        """Inverse of :meth:`to_json`. Raises DataError that names a missing or malformed field."""
+        for key in ("category_id", "score", "segmentations"):
+            if key not in entry:
+                raise DataError(f"result of video {entry.get('video_id')}: field '{key}' is missing")
+        if not isinstance(entry["segmentations"], list):
+            raise DataError(f"result of video {entry.get('video_id')}: 'segmentations' is not a list")
+        return cls(
+            category=entry["category_id"] if category is None else category,
+            score=entry["score"],
+            segmentations=entry["segmentations"],
+            track_id=entry.get("track_id"),
+        )
+
+
+class _Track:
+    """What a builder knows of one object so far."""
+
+    __slots__ = ("segmentations", "scores", "labels")
+
+    def __init__(self) -> None:
+        self.segmentations: dict[int, RLE] = {}
+        self.scores: list[float] = []
+        self.labels: Counter = Counter()
+
+
+class TubeBuilder:
+    """Collects a video's tubes frame by frame; masks are run-length encoded as they arrive.
+
+    Memory grows with the compressed masks only. Frames may come in any order; a second mask of the same object in
+    the same frame replaces the first, while both scores and labels count.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: dict[Hashable, _Track] = {}
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    def add_frame(
+        self,
+        frame: int,
+        track_ids: Sequence[int] | torch.Tensor,
+        masks: torch.Tensor | np.ndarray,
+        scores: Sequence[float] | torch.Tensor | None = None,
+        labels: Sequence[int] | torch.Tensor | None = None,
+    ) -> None:
+        """Add one frame's objects: ``masks`` (N, H, W) bool and, for each, its identity, score and class."""
+        track_ids = _to_list(track_ids)
+        scores = [None] * len(track_ids) if scores is None else _to_list(scores)
+        labels = [None] * len(track_ids) if labels is None else _to_list(labels)
+        if not len(track_ids) == len(masks) == len(scores) == len(labels):
+            raise ValueError(
+                f"lengths differ: {len(track_ids)} track_ids, {len(masks)} masks, {len(scores)} scores, {len(labels)} labels"
+            )
+        for track_id, rle, score, label in zip(track_ids, encode_masks(masks), scores, labels):
+            track = self._tracks.setdefault(track_id, _Track())
+            track.segmentations[frame] = rle
+            if score is not None:
+                track.scores.append(score)
+            if label is not None:
+                track.labels[label] += 1
+
+    def segmentations(self, track_id: int, num_frames: int) -> list[RLE | None]:
+        """The object's masks as one list of ``num_frames`` entries, None where it was not seen.
+
+        Query-based methods report one object under several classes: they build each Tube around this one list.
+        """
+        masks = self._tracks[track_id].segmentations
+        return [masks.get(frame) for frame in range(num_frames)]
+
+    def build(self, num_frames: int) -> list[Tube]:
+        """All tubes in order of first appearance: score = mean over frames, class = most frequent label, the
+        smallest on ties (the rule of MaskTrack R-CNN's result writer)."""
+        return [
+            Tube(
+                category=min(track.labels, key=lambda label: (-track.labels[label], label)),
+                score=float(np.mean(track.scores)),
+                segmentations=self.segmentations(track_id, num_frames),
+                track_id=track_id,
+            )
+            for track_id, track in self._tracks.items()
+        ]
+
+
+def _to_list(values) -> list:
+    return values.tolist() if isinstance(values, (torch.Tensor, np.ndarray)) else list(values)
