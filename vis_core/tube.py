@@ -89,7 +89,7 @@ class Tube:
 class _Track:
     """What a builder knows of one object so far."""
 
-    __slots__ = ("segmentations", "scores", "labels")
+    __slots__ = ("labels", "scores", "segmentations")
 
     def __init__(self) -> None:
         self.segmentations: dict[int, RLE] = {}
@@ -124,7 +124,8 @@ class TubeBuilder:
         labels = [None] * len(track_ids) if labels is None else _to_list(labels)
         if not len(track_ids) == len(masks) == len(scores) == len(labels):
             raise ValueError(
-                f"lengths differ: {len(track_ids)} track_ids, {len(masks)} masks, {len(scores)} scores, {len(labels)} labels"
+                f"lengths differ: {len(track_ids)} track_ids, {len(masks)} masks, "
+                f"{len(scores)} scores, {len(labels)} labels"
             )
         for track_id, rle, score, label in zip(track_ids, encode_masks(masks), scores, labels):
             track = self._tracks.setdefault(track_id, _Track())

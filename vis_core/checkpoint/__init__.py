@@ -1,0 +1,15 @@
+"""Weights: recognised by their keys, read without executing anything, written whole or not at all."""
+
+from vis_core.checkpoint.checkpointer import VideoCheckpointer
+from vis_core.checkpoint.converters import Converter, find_converter, register_converter
+from vis_core.checkpoint.files import read_checkpoint, weights_of, write_checkpoint
+
+__all__ = [
+    "Converter",
+    "VideoCheckpointer",
+    "find_converter",
+    "read_checkpoint",
+    "register_converter",
+    "weights_of",
+    "write_checkpoint",
+]
