@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+import torch
 import yaml
 from detectron2.config import CfgNode as CN
 
@@ -122,3 +123,11 @@ def _unknown_key(error: KeyError, known: list[str]) -> str:
     key = str(error.args[0]).removeprefix("Non-existent config key: ").strip()
     close = difflib.get_close_matches(key, known, n=1)
     return f"unknown config key {key}" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def check_device(cfg: CN) -> None:
+    """Raises ConfigError if ``MODEL.DEVICE`` names a device that this machine does not have."""
+    try:
+        torch.zeros(1, device=cfg.MODEL.DEVICE)
+    except (RuntimeError, AssertionError) as e:
+        raise ConfigError(f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}' cannot be used here: {str(e).splitlines()[0]}") from e

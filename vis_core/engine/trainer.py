@@ -1,0 +1,109 @@
+"""The trainer of all methods: Detectron2's DefaultTrainer with video data, exact resume and any device."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vis_core.checkpoint import VideoCheckpointer
+from vis_core.data import build_test_loader, build_train_loader
+from vis_core.engine.hooks import IterationSeed
+from vis_core.engine.optimizer import build_optimizer
+from vis_core.engine.train_loop import build_train_loop
+from vis_core.errors import ConfigError
+from vis_core.evaluation import YTVISEvaluator
+
+
+class VideoTrainer(DefaultTrainer):
+    """Trains and evaluates a video model from a config.
+
+    A run that is killed and resumed computes what the uninterrupted run would have: the checkpoint holds model,
+    optimizer, schedule, loss scaler, iteration and seed; data order, augmentation and sampling inside the model
+    depend on seed and iteration only.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        # DefaultTrainer's own constructor is skipped: it cannot wrap a CPU model for several processes, knows AMP
+        # on CUDA only, and loads the training data before it is known where to start.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        model = wrap_distributed(model)
+        # The data loader is built in train(), when the iteration to start from is known.
+        self._trainer = build_train_loop(cfg, model, None, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    def train(self):
+        """Train from ``start_iter`` to ``SOLVER.MAX_ITER``, evaluating and saving on the way."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.SEED = self.seed
+        self._trainer.data_loader = self.build_train_loader(cfg, start_iter=self.start_iter)
+        return super().train()
+
+    def build_hooks(self) -> list:
+        return [IterationSeed(lambda: self.seed, comm.get_rank()), *super().build_hooks()]
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self.seed = state_dict["seed"]
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0):
+        return build_train_loader(cfg, start_iter=start_iter)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
+        """Evaluator by the data set's metadata field ``evaluator_type``: "ytvis" or "coco".
+
+        Raises ConfigError for any other type.
+        """
+        output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if evaluator_type == "ytvis":
+            return YTVISEvaluator(dataset_name, output_dir=output_folder)
+        if evaluator_type == "coco":
+            return COCOEvaluator(dataset_name, output_dir=output_folder)
+        raise ConfigError(f"DATASETS.TEST: no evaluator for '{dataset_name}' (its evaluator_type is {evaluator_type})")
+
+
+def wrap_distributed(model: nn.Module) -> nn.Module:
+    """DistributedDataParallel over all processes, on CPU or CUDA; the model itself in a job of one process."""
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    return DistributedDataParallel(
+        model, device_ids=None if device.type == "cpu" else [device], broadcast_buffers=False
+    )
