@@ -7,17 +7,15 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 torchrun --nproc-per-node 8 train_net.py --config-file ...
 """
 
-import sys
-
 import vis_core  # noqa: F401  (makes detectron2 importable)
 
 from detectron2.engine import default_argument_parser, default_setup  # isort: skip
 
 import projects
 from vis_core.checkpoint import VideoCheckpointer
+from vis_core.cli.failures import one_line_errors
 from vis_core.config import check_device, merge_config
 from vis_core.engine import VideoTrainer, launch
-from vis_core.errors import VisError
 
 
 def setup(args):
@@ -43,7 +41,5 @@ def main(args):
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors():
         launch(main, default_argument_parser(__doc__).parse_args())
-    except VisError as e:
-        sys.exit(f"error: {e}")

@@ -17,6 +17,7 @@ from vis_core.errors import ConfigError
 
 def add_vis_config(cfg: CN) -> None:
     """Add the shared keys to Detectron2's defaults, in place."""
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     _add_input_keys(cfg)
     _add_dataset_keys(cfg)
     _add_solver_keys(cfg)

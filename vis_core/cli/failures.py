@@ -1,0 +1,45 @@
+"""Errors that are the input's fault end a command with one line and status 2; a stop by Ctrl-C with 130."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.multiprocessing import ProcessRaisedException
+
+from vis_core.errors import VisError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a VisError raised inside, also in a spawned worker process, into ``error: <message>`` and an exit."""
+    try:
+        yield
+    except VisError as e:
+        fail(str(e))
+    except ProcessRaisedException as e:
+        message = _vis_error_in(str(e))
+        if message is None:
+            raise
+        fail(message)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(message: str) -> None:
+    """Print the one line and exit with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _vis_error_in(traceback: str) -> str | None:
+    """The message at the end of a worker's traceback if it names one of our errors."""
+    names = {cls.__name__ for cls in _subclasses(VisError)}
+    kind, separator, message = traceback.strip().splitlines()[-1].partition(": ")
+    return message if separator and kind.rpartition(".")[2] in names else None
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [cls, *(sub for child in cls.__subclasses__() for sub in _subclasses(child))]
