@@ -1,0 +1,48 @@
+"""ShapesVIS in Detectron2's catalogs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .config import ShapesConfig
+from .generate import generate_shapes, shapes_paths
+from .outlines import CATEGORIES
+
+SPLITS = {
+    "shapesvis_train": ShapesConfig(num_videos=200, length=12, seed=1),
+    "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2),
+}
+_COLORS = [(230, 90, 70), (80, 160, 230), (240, 190, 60), (150, 100, 210), (90, 190, 110), (240, 130, 190)]
+
+
+def register_shapes(name: str, config: ShapesConfig, root: str | Path) -> None:
+    """Register a generated data set. Nothing is written before it is first loaded through the DatasetCatalog."""
+    json_file, image_root = shapes_paths(root, config)
+
+    def load() -> list[dict]:
+        from vis_core.data.records import load_ytvis_json
+
+        generate_shapes(root, config)
+        return load_ytvis_json(str(json_file), str(image_root), name)
+
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        json_file=str(json_file),
+        image_root=str(image_root),
+        thing_classes=list(CATEGORIES),
+        thing_colors=_COLORS,
+        thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(CATEGORIES))},
+        evaluator_type="ytvis",
+        vis_format="ytvis",
+    )
+
+
+def register_shapesvis(root: str | Path | None = None) -> None:
+    """Register ``shapesvis_train`` and ``shapesvis_val`` under ``root``, ``$DETECTRON2_DATASETS/shapesvis`` if None."""
+    if root is None:
+        root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "shapesvis"
+    for name, config in SPLITS.items():
+        register_shapes(name, config, root)
