@@ -1,0 +1,20 @@
+"""Where mmdetection's two-stage detectors differ from Detectron2's, as registered modules and small parts.
+
+Importing it registers the proposal generator ``MMDetRPN`` and the ROI heads ``MMDetROIHeads``: a config that names them
+reproduces models trained with mmdetection, one that names ``RPN`` and ``StandardROIHeads`` gets Detectron2's own.
+"""
+
+from vis_core.modeling.mmdet.box_coder import ClampedBox2BoxTransform
+from vis_core.modeling.mmdet.matcher import LowQualityMatcher
+from vis_core.modeling.mmdet.pooler import MMDetROIPooler, assign_levels
+from vis_core.modeling.mmdet.roi_heads import MMDetROIHeads
+from vis_core.modeling.mmdet.rpn import MMDetRPN
+
+__all__ = [
+    "ClampedBox2BoxTransform",
+    "LowQualityMatcher",
+    "MMDetROIHeads",
+    "MMDetROIPooler",
+    "MMDetRPN",
+    "assign_levels",
+]
