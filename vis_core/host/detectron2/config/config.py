@@ -2,9 +2,8 @@
 
 import logging
 
-from fvcore.common.config import CfgNode as _CfgNode
-
 from detectron2.utils.file_io import PathManager
+from fvcore.common.config import CfgNode as _CfgNode
 
 # Keys that exist only in files of format version 1.
 _VERSION_1_KEYS = (("MODEL", "WEIGHT"), ("TEST", "AUG_ON"))
@@ -32,7 +31,7 @@ class CfgNode(_CfgNode):
         assert PathManager.isfile(cfg_filename), f"Config file '{cfg_filename}' does not exist"
         loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
         latest = get_cfg().VERSION
-        assert self.VERSION == latest, f"files merge only into a config of format version {latest}"
+        assert latest == self.VERSION, f"files merge only into a config of format version {latest}"
         version = loaded.get("VERSION")
         if version is None:
             version = _guess_version(loaded, cfg_filename, latest)

@@ -12,8 +12,8 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 def configurable(init_func=None, *, from_config=None):
     """Let a class's ``__init__``, or a function, also be called with a config as first argument.
 
-    On ``__init__`` the class must have ``@classmethod from_config(cls, cfg, ...)`` that returns the keyword arguments of
-    ``__init__``; a subclass may override it. On a function it reads ``@configurable(from_config=f)`` with
+    On ``__init__`` the class must have a classmethod ``from_config(cls, cfg, ...)`` that returns the keyword arguments
+    of ``__init__``; a subclass may override it. On a function it reads ``@configurable(from_config=f)`` with
     ``f(cfg, ...)`` returning the function's keyword arguments. A call whose first positional argument, or keyword
     ``cfg``, is a config goes through ``from_config``; keyword arguments that ``from_config`` does not name extend or
     override what it returns. Every other call is passed on unchanged.

@@ -3,7 +3,7 @@
 from .config import CfgNode as CN
 
 _C = CN()
-_C.VERSION = 2  # config format
+_C.VERSION = 2  # of the config format
 _C.OUTPUT_DIR = "./output"
 _C.SEED = -1  # <0 random; else seed+rank
 _C.CUDNN_BENCHMARK = False
@@ -17,8 +17,18 @@ _C.MODEL.KEYPOINT_ON = False
 _C.MODEL.DEVICE = "cuda"  # build_model moves the model here
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
 _C.MODEL.WEIGHTS = ""
-_C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # in INPUT.FORMAT channel order; default is BGR; its length = input channels
-_C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]  # 1 for MSRA weights (std folded into conv1); [57.375,57.12,58.395] BGR for FAIR ResNeXt; RGB [58.395,57.12,57.375] for torchvision weights
+_C.MODEL.PIXEL_MEAN = [
+    103.53,
+    116.28,
+    123.675,
+]  # in INPUT.FORMAT's order; its length is the number of channels
+# 1 for the MSRA weights (which hold it in conv1); BGR [57.375, 57.12, 58.395] for the FAIR ResNeXt weights and RGB
+# [58.395, 57.12, 57.375] for the torchvision weights.
+_C.MODEL.PIXEL_STD = [
+    1.0,
+    1.0,
+    1.0,
+]
 
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"
@@ -31,7 +41,7 @@ _C.MODEL.FPN.NORM = ""
 _C.MODEL.FPN.FUSE_TYPE = "sum"  # sum|avg
 
 _C.MODEL.PROPOSAL_GENERATOR = CN()
-_C.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"  # RPN | PrecomputedProposals (→ None)
+_C.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"  # RPN|PrecomputedProposals
 _C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0  # drop smaller proposals
 
 _C.MODEL.ANCHOR_GENERATOR = CN()
@@ -95,7 +105,11 @@ _C.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER = 0.5
 _C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50
 
 _C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
-_C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+_C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = (
+    (10.0, 10.0, 5.0, 5.0),
+    (20.0, 20.0, 10.0, 10.0),
+    (30.0, 30.0, 15.0, 15.0),
+)
 _C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = (0.5, 0.6, 0.7)
 
 _C.MODEL.ROI_MASK_HEAD = CN()
@@ -171,11 +185,11 @@ _C.MODEL.RESNETS.DEFORM_NUM_GROUPS = 1
 
 _C.INPUT = CN()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)
-_C.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"  # choice|range (VIS projects add choice_by_clip, range_by_clip)
+_C.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"  # choice|range
 _C.INPUT.MAX_SIZE_TRAIN = 1333
 _C.INPUT.MIN_SIZE_TEST = 800  # 0 disables resizing
 _C.INPUT.MAX_SIZE_TEST = 1333
-_C.INPUT.RANDOM_FLIP = "horizontal"  # horizontal|vertical|none (VIS adds flip_by_clip)
+_C.INPUT.RANDOM_FLIP = "horizontal"  # horizontal|vertical|none
 _C.INPUT.FORMAT = "BGR"  # BGR|RGB|L|YUV-BT.601
 _C.INPUT.MASK_FORMAT = "polygon"  # polygon|bitmask
 
@@ -195,7 +209,7 @@ _C.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST = 1000
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4  # per process
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True
-_C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # TrainingSampler|RepeatFactorTrainingSampler|RandomSubsetTrainingSampler (needs extra key RANDOM_SUBSET_RATIO)|Weighted… (X)
+_C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # TrainingSampler|RepeatFactorTrainingSampler
 _C.DATALOADER.REPEAT_THRESHOLD = 0.0
 _C.DATALOADER.REPEAT_SQRT = True
 _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
@@ -224,7 +238,7 @@ _C.SOLVER.WEIGHT_DECAY_BIAS = None  # None = WEIGHT_DECAY
 
 _C.SOLVER.CLIP_GRADIENTS = CN()
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False
-_C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"  # value|norm (per parameter); VIS projects add full_model
+_C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"  # value|norm (per parameter)
 _C.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
 _C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
 

@@ -64,7 +64,9 @@ def _resample(masks: Tensor, boxes: Tensor, x0: int, y0: int, x1: int, y1: int) 
     y = (y - top) / (bottom - top) * 2 - 1  # (N, h): -1 and 1 are the box's sides
     x = (x - left) / (right - left) * 2 - 1  # (N, w)
     n = len(masks)
-    grid = torch.stack([x[:, None, :].expand(n, y.shape[1], x.shape[1]), y[:, :, None].expand(n, -1, x.shape[1])], dim=3)
+    grid = torch.stack(
+        [x[:, None, :].expand(n, y.shape[1], x.shape[1]), y[:, :, None].expand(n, -1, x.shape[1])], dim=3
+    )
     return F.grid_sample(masks[:, None], grid.to(masks.dtype), align_corners=False)[:, 0]
 
 

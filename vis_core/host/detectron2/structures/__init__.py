@@ -13,8 +13,8 @@ from .masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask, raster
 
 __all__ = [
     "BitMasks",
-    "Boxes",
     "BoxMode",
+    "Boxes",
     "ImageList",
     "Instances",
     "PolygonMasks",

@@ -70,7 +70,7 @@ class Boxes:
         return (size > threshold).all(dim=1)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
-        """(N,) bool: does the box stay within an image of (height, width), give or take ``boundary_threshold`` pixels?"""
+        """(N,) bool: is the box within an image of (height, width), give or take ``boundary_threshold`` pixels?"""
         h, w = box_size
         x0, y0, x1, y1 = self.tensor.unbind(1)
         t = boundary_threshold

@@ -5,15 +5,14 @@ from numbers import Integral
 from typing import Any
 
 import torch
-
 from detectron2.layers.wrappers import cat
 
 
 class Instances:
     """Named fields of equal length about the instances in one image.
 
-    A field is a tensor, a list, or any object with a length and indexing (Boxes, BitMasks, …). Fields are set and read as
-    attributes: ``instances.scores = scores``. Indexing selects instances in all fields at once.
+    A field is a tensor, a list, or any object with a length and indexing (Boxes, BitMasks, …). Fields are set and
+    read as attributes: ``instances.scores = scores``. Indexing selects instances in all fields at once.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any):

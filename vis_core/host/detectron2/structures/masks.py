@@ -3,10 +3,9 @@
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from torch import Tensor
-
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.layers.roi_align import ROIAlign
+from torch import Tensor
 
 from .boxes import Boxes
 
@@ -82,8 +81,6 @@ class BitMasks:
         masks = [polygons_to_bitmask(p, height, width) for p in polygon_masks]
         return BitMasks(np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool))
 
-    @staticmethod
-
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """(N, S, S) bool: each mask cropped to its own box (N, 4) and resampled by RoIAlign (Mask R-CNN's targets)."""
         assert len(boxes) == len(self), f"{len(boxes)} boxes for {len(self)} masks"
@@ -138,7 +135,10 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """Tight boxes around each instance's corners, within the positive quadrant; zeros, on the high side, for none."""
+        """Tight boxes around the corners of each instance; (inf, inf, 0, 0), which is empty, for one without polygons.
+
+        The high sides are at least 0.
+        """
         boxes = torch.zeros(len(self), 4, dtype=torch.float32)
         for box, polygons in zip(boxes, self.polygons):
             corners = torch.from_numpy(np.concatenate(polygons).reshape(-1, 2)) if polygons else torch.zeros(0, 2)
