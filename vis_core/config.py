@@ -18,10 +18,16 @@ from vis_core.errors import ConfigError
 def add_vis_config(cfg: CN) -> None:
     """Add the shared keys to Detectron2's defaults, in place."""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    _add_model_keys(cfg)
     _add_input_keys(cfg)
     _add_dataset_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
+
+
+def _add_model_keys(cfg: CN) -> None:
+    # A narrow ResNet-18 (vis_core/modeling/small_resnet.py): channels of res2..res5, and residual blocks in each.
+    cfg.MODEL.SMALL_RESNET = CN({"WIDTHS": [32, 64, 128, 256], "BLOCKS": [2, 2, 2, 2]})
 
 
 def _add_input_keys(cfg: CN) -> None:
