@@ -1,0 +1,3 @@
+from .color_augmentation import ColorAugSSDTransform
+
+__all__ = ["ColorAugSSDTransform"]
