@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,12 +10,7 @@ from typing import Any
 import torch
 from detectron2.solver.gradient_clipping import clipping_subclass, parameter_clipper
 from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
-from fvcore.common.param_scheduler import (
-    CosineParamScheduler,
-    MultiStepParamScheduler,
-    ParamScheduler,
-    StepWithFixedGammaParamScheduler,
-)
+from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler, ParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 
@@ -193,7 +189,11 @@ def _main_schedule(solver) -> ParamScheduler:
             raise ValueError(f"SOLVER.BASE_LR_END must lie between 0 and SOLVER.BASE_LR, got {solver.BASE_LR_END}")
         return CosineParamScheduler(1.0, last)
     if name == "WarmupStepWithFixedGammaLR":
-        return StepWithFixedGammaParamScheduler(
-            base_value=1.0, gamma=solver.GAMMA, num_decays=solver.NUM_DECAYS, num_updates=solver.MAX_ITER
+        # fvcore's StepWithFixedGammaParamScheduler has the same values, but fails when stepped after the last iteration
+        parts = solver.NUM_DECAYS + 1
+        return MultiStepParamScheduler(
+            values=[solver.GAMMA**k for k in range(parts)],
+            milestones=[math.ceil(k * solver.MAX_ITER / parts) for k in range(1, parts)],
+            num_updates=solver.MAX_ITER,
         )
     raise ValueError(f"unknown SOLVER.LR_SCHEDULER_NAME '{name}'")
