@@ -64,8 +64,7 @@ def _configurable_function(function, from_config):
 
 
 def _called_with_cfg(args: tuple, kwargs: dict) -> bool:
-    first = args[0] if args else kwargs.get("cfg")
-    return isinstance(first, _YacsNode | DictConfig)
+    return any(isinstance(x, _YacsNode | DictConfig) for x in (*args[:1], kwargs.get("cfg")))
 
 
 def _explicit_arguments(from_config, args: tuple, kwargs: dict) -> dict:

@@ -12,7 +12,9 @@ BYTES_PER_CHUNK = 1024**3  # of the float masks that a GPU resamples at a time
 def paste_masks_in_image(masks: Tensor, boxes, image_shape: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """Resample each mask bilinearly into its box of the image.
 
-    Pixel (x, y) has its centre at (x + 0.5, y + 0.5), in the boxes' coordinates.
+    Pixel (x, y) has its centre at (x + 0.5, y + 0.5), in the boxes' coordinates. Bilinear values fade out within half a
+    mask cell outside of the box; they stay below half of the mask's maximum there, and on the CPU they end a pixel
+    outside of the box.
 
     Args:
         masks: (N, S, S) probabilities.

@@ -45,8 +45,9 @@ class Instances:
 
     def set(self, name: str, value: Any) -> None:
         """Set a field; its length must be that of the others (AssertionError)."""
+        length = len(value)
         if self._fields:
-            assert len(value) == len(self), f"field {name} has length {len(value)}, the others have {len(self)}"
+            assert length == len(self), f"field {name} has length {length}, the others have {len(self)}"
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
@@ -65,7 +66,7 @@ class Instances:
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
         """A copy whose fields went through their ``.to(...)``, where they have one."""
         moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
-        return Instances(self._image_size, **moved)
+        return _from_fields(self._image_size, moved)
 
     def __getitem__(self, item) -> "Instances":
         """Instances at an int (one; IndexError if there is none), a slice, or a bool or integer tensor.
@@ -77,7 +78,7 @@ class Instances:
                 raise IndexError(f"index {item} is out of range for {len(self)} instances")
             start = int(item) % len(self)
             item = slice(start, start + 1)
-        return Instances(self._image_size, **{k: v[item] for k, v in self._fields.items()})
+        return _from_fields(self._image_size, {k: v[item] for k, v in self._fields.items()})
 
     def __len__(self) -> int:
         for value in self._fields.values():
@@ -96,7 +97,7 @@ class Instances:
             return first
         assert all(i.image_size == first.image_size for i in instance_lists), "image sizes differ"
         fields = {name: _concatenate([i.get(name) for i in instance_lists]) for name in first._fields}
-        return Instances(first.image_size, **fields)
+        return _from_fields(first.image_size, fields)
 
     def __str__(self) -> str:
         fields = ", ".join(f"{k}: {v}" for k, v in self._fields.items())
@@ -105,6 +106,13 @@ class Instances:
         return f"{type(self).__name__}(num_instances={n}, image_height={h}, image_width={w}, fields=[{fields}])"
 
     __repr__ = __str__
+
+
+def _from_fields(image_size: tuple[int, int], fields: dict[str, Any]) -> Instances:
+    instances = Instances(image_size)
+    for name, value in fields.items():
+        instances.set(name, value)
+    return instances
 
 
 def _concatenate(values: list) -> Any:

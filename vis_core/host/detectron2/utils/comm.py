@@ -70,10 +70,14 @@ def synchronize() -> None:
         dist.barrier()
 
 
-@functools.lru_cache
 def _object_group():
-    """Objects travel over a CPU backend."""
-    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
+    """The group that objects travel over: a CPU backend's."""
+    return _gloo_group() if dist.get_backend() == "nccl" else dist.group.WORLD
+
+
+@functools.lru_cache
+def _gloo_group():
+    return dist.new_group(backend="gloo")
 
 
 def all_gather(data, group=None) -> list:
