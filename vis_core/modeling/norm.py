@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 
@@ -32,8 +33,11 @@ class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
 def freeze_bn_statistics(module: nn.Module) -> nn.Module:
     """Replace every trained batch norm (also the synchronised one) inside ``module`` in place, keeping its values.
 
+    No layer keeps a count of batches then, frozen ones included: published files have no use for it.
     Returns the module, or its replacement if it is a batch norm itself.
     """
+    if isinstance(module, FrozenBatchNorm2d):
+        module.num_batches_tracked = None
     if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)) and not isinstance(module, FrozenStatsBatchNorm2d):
         frozen = FrozenStatsBatchNorm2d(module.num_features, eps=module.eps)
         frozen.weight, frozen.bias = module.weight, module.bias
