@@ -15,30 +15,49 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pycocotools.mask as coco_mask
 import torch
 
+from vis_core import rle as codec
 from vis_core.errors import DataError
 
 RLE = dict
 
 
 def encode_masks(masks: torch.Tensor | np.ndarray) -> list[RLE]:
-    """Encode boolean masks (N, H, W), on any device, to N RLEs with ``str`` counts."""
+    """Encode boolean masks (N, H, W), on any device, to N RLEs with ``str`` counts.
+
+    Other dtypes count as foreground wherever they are not zero. What leaves the device is not the masks but the
+    positions where foreground begins and ends.
+    """
     masks = torch.as_tensor(masks)
     if masks.dim() != 3:
         raise ValueError(f"masks: expected shape (N, H, W), got {tuple(masks.shape)}")
     if len(masks) == 0:
         return []
-    # Column-major bytes without a strided copy on the host: transpose where the masks live.
-    columns = masks.to(torch.uint8).transpose(1, 2).contiguous().cpu().numpy()
-    rles = coco_mask.encode(columns.transpose(2, 1, 0))
-    return [{"size": [int(s) for s in r["size"]], "counts": r["counts"].decode("ascii")} for r in rles]
+    masks = masks.detach().to(torch.bool)
+    _, height, width = masks.shape
+    if masks.device.type == "cpu":
+        counts = codec.encode_dense(masks.contiguous().numpy())
+    else:
+        counts = [codec.encode_changes(changes, height * width) for changes in _changes(masks)]
+    return [{"size": [height, width], "counts": text} for text in counts]
+
+
+def _changes(masks: torch.Tensor) -> list[np.ndarray]:
+    """Per mask, int64 positions (column-major, ascending) of the pixels that differ from the one before."""
+    columns = masks.transpose(1, 2).flatten(1)  # (N, W * H)
+    differs = columns.clone()
+    differs[:, 1:] ^= columns[:, :-1]
+    mask, position = differs.nonzero().cpu().unbind(1)
+    return list(np.split(position.numpy(), np.searchsorted(mask.numpy(), np.arange(1, len(masks)))))
 
 
 def decode_mask(rle: RLE) -> np.ndarray:
-    """Decode one RLE (compressed, ``str`` or ``bytes`` counts) to a boolean array (H, W)."""
-    return coco_mask.decode(rle).astype(bool)
+    """Decode one RLE (counts ``str``, ``bytes`` or a list of runs) to a boolean array (H, W).
+
+    Raises DataError if it is malformed (COCO's own decoder hangs or crashes on some such strings).
+    """
+    return codec.decode(rle)
 
 
 @dataclass

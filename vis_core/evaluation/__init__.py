@@ -1,0 +1,25 @@
+"""Tube AP and AR: exact, fast, and as a Detectron2 evaluator."""
+
+from vis_core.evaluation.ground_truth import GroundTruth
+from vis_core.evaluation.results import Results
+from vis_core.evaluation.submission import write_results, write_submission
+from vis_core.evaluation.tracks import TrackMetrics, evaluate_tracks
+
+__all__ = [
+    "GroundTruth",
+    "Results",
+    "TrackMetrics",
+    "YTVISEvaluator",
+    "evaluate_tracks",
+    "write_results",
+    "write_submission",
+]
+
+
+def __getattr__(name: str):
+    # The metric itself needs neither detectron2 nor torch, and its worker processes should not wait for them.
+    if name == "YTVISEvaluator":
+        from vis_core.evaluation.ytvis_evaluator import YTVISEvaluator
+
+        return YTVISEvaluator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

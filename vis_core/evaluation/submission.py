@@ -1,0 +1,44 @@
+"""Results files and the zip archives that the public servers take: one member, ``results.json``, at top level."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+MEMBER = "results.json"
+
+
+@contextmanager
+def replacing(path: str | os.PathLike):
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    os.chmod(name, 0o644)  # mkstemp keeps its files from other users
+    try:
+        yield name
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_results(entries: Iterable[dict], path: str | os.PathLike) -> None:
+    """Write results entries as a json list, one entry at a time, scores unrounded; atomic."""
+    with replacing(path) as name, open(name, "w", encoding="ascii") as file:
+        file.write("[")
+        for number, entry in enumerate(entries):
+            file.write((",\n" if number else "") + json.dumps(entry, separators=(",", ":")))
+        file.write("]\n")
+
+
+def write_submission(results_file: str | os.PathLike, archive: str | os.PathLike) -> None:
+    """Pack a results file, whatever its name, for the public servers; streams, and is atomic."""
+    with replacing(archive) as name, zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(results_file, MEMBER)
