@@ -3,7 +3,10 @@
 import math
 
 import torch
+from detectron2.layers import ciou_loss, diou_loss
 from fvcore.nn import giou_loss, smooth_l1_loss
+
+_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 
 class Box2BoxTransform:
@@ -62,12 +65,13 @@ def box_regression_loss(
 ) -> torch.Tensor:
     """Sum of a loss over (P, 4) predicted deltas of (P, 4) boxes that should become (P, 4) ground-truth boxes.
 
-    ``loss_type`` is ``"smooth_l1"`` (on deltas; beta 0 is L1) or ``"giou"`` (on decoded boxes; Rezatofighi et al.,
-    CVPR 2019). Raises ValueError for any other.
+    ``loss_type`` is ``"smooth_l1"``, on deltas (a beta of 0 gives L1), or one of ``"giou"`` (Rezatofighi et al., CVPR
+    2019), ``"diou"`` and ``"ciou"`` (Zheng et al., AAAI 2020), on decoded boxes. Raises ValueError for any other.
     """
     if loss_type == "smooth_l1":
         targets = box2box_transform.get_deltas(src_boxes, gt_boxes)
         return smooth_l1_loss(pred_deltas, targets, beta=smooth_l1_beta, reduction="sum")
-    if loss_type == "giou":
-        return giou_loss(box2box_transform.apply_deltas(pred_deltas, src_boxes), gt_boxes, reduction="sum")
-    raise ValueError(f"box regression loss {loss_type!r} is neither 'smooth_l1' nor 'giou'")
+    if loss_type not in _IOU_LOSSES:
+        raise ValueError(f"box regression loss {loss_type!r} is none of smooth_l1, {', '.join(_IOU_LOSSES)}")
+    pred_boxes = box2box_transform.apply_deltas(pred_deltas, src_boxes)
+    return _IOU_LOSSES[loss_type](pred_boxes, gt_boxes, reduction="sum")
