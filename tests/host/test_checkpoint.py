@@ -207,6 +207,7 @@ def test_plain_pickles_of_every_protocol_are_read(net, tmp_path, protocol):
             ]
         ),
         "__author__": "é",
+        "big": np.array([1.5, 2.5], ">f8"),
         "numbers": (1, 2.5, None, True, {3}, b"\xff\x00", np.float32(1.5), np.int64(7), 1j, [np.array(["a", "b"])]),
     }
     rest = DetectionCheckpointer(net).load(dump(contents, tmp_path / "w.pkl", protocol))
@@ -214,6 +215,7 @@ def test_plain_pickles_of_every_protocol_are_read(net, tmp_path, protocol):
     assert net.fc.bias.tolist() == [0, 1, 2]
     assert rest["__author__"] == "é"
     assert rest["numbers"][:9] == contents["numbers"][:9]
+    assert rest["big"].tolist() == [1.5, 2.5]
     assert rest["numbers"][9][0].tolist() == ["a", "b"]
 
 
@@ -240,7 +242,10 @@ def test_python2_pickle_is_read(net, tmp_path):
         (Command(), "mkdir"),
         ({"model": MODEL, "__author__": Command()}, "mkdir"),
         ({"model": MODEL, "__author__": eval}, "eval"),
-        ({"model": MODEL, "__author__": np.array([Command()], dtype=object)}, "object"),
+        ({"model": MODEL, "__author__": np.array([Command()], dtype=object)}, "mkdir|dtype object"),
+        ({"model": MODEL, "__author__": np.array([None], dtype=object)}, "dtype object"),
+        ({"model": MODEL, "__author__": np.zeros(1, dtype=[("a", "f4")])}, "dtype"),
+        ({"model": MODEL, "__author__": np.zeros(1, dtype="M8[s]")}, "dtype datetime64"),
         ({"model": MODEL, "__author__": torch.ones(1)}, "torch"),
         ({"model": {"w": np.ones(2).view(Pixels)}, "__author__": "x"}, "Pixels"),
         ({"model": MODEL, "__author__": collections.Counter()}, "collections.Counter"),
@@ -261,6 +266,8 @@ def test_pickles_of_anything_else_are_refused(net, tmp_path, monkeypatch, conten
     [
         b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x06\x00\x00\x00base64tR.",
         b"cnumpy.core.multiarray\n_reconstruct\n(c__builtin__\ndict\n(K\x00tU\x01btR.",
+        b"cnumpy\nndarray\n(I9\ntR.",
+        b"cnumpy\ndtype\n(S'f8'\ntR(I3\nS'<'\n(S'f8'\nI2\nttb.",
         b"cbuiltins\nset.__init__\n.",
         b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93.",
         b"Pid\n.",

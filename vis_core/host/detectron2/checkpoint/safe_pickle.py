@@ -17,6 +17,11 @@ class _Refused(pickle.UnpicklingError):
     """The file asks for something other than plain data."""
 
 
+def _as_bytes(data: Any) -> bytes:
+    """A buffer; Python 2 pickles give it as a latin1 string."""
+    return data.encode("latin1") if isinstance(data, str) else data
+
+
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """Stands in for ``_codecs.encode``, by which old pickle protocols spell bytes."""
     if encoding not in ("latin1", "latin-1"):
@@ -24,29 +29,51 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _plain_dtype(spec: Any, *flags: Any) -> np.dtype:
-    """``numpy.dtype`` without object types, whose elements would be pickles again."""
-    dtype = np.dtype(spec, *flags)
-    if dtype.hasobject:
-        raise _Refused(f"numpy arrays of Python objects (dtype {dtype})")
-    return dtype
+class _Dtype:
+    """Stands in for ``numpy.dtype``: numbers and strings only.
+
+    numpy's own takes flags from the file that decide which of an array's bytes are taken for pointers.
+    """
+
+    def __init__(self, spec: str, *flags: Any):
+        self.dtype = np.dtype(str(spec))
+        if self.dtype.kind not in "biufcSU":
+            raise _Refused(f"numpy arrays of dtype {self.dtype}")
+
+    def __setstate__(self, state: tuple) -> None:
+        byte_order, *composed = state[1:5]
+        if any(part is not None for part in composed):
+            raise _Refused("numpy arrays of composed dtypes")
+        if byte_order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(byte_order)
 
 
-def _empty_array(array_type: type, shape: tuple, dtype: Any) -> np.ndarray:
-    """Stands in for numpy's ``_reconstruct``: an empty array that the pickle then fills."""
-    if array_type is not np.ndarray:
+class _Array(np.ndarray):
+    """An array that the pickle fills, with its dtype taken from the stand-in."""
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, dtype, fortran_order, data = state
+        super().__setstate__((version, shape, dtype.dtype, fortran_order, _as_bytes(data)))
+
+
+_ARRAY_TYPE = object()  # stands in for numpy.ndarray, which a pickle names but need not call
+
+
+def _empty_array(array_type: Any, shape: tuple, dtype: Any) -> np.ndarray:
+    """Stands in for numpy's ``_reconstruct``."""
+    if array_type is not _ARRAY_TYPE:
         raise _Refused(f"numpy arrays of type {array_type}")
-    return np.ndarray.__new__(np.ndarray, (0,), _plain_dtype(dtype))
+    return _Array((0,), "u1")
 
 
-def _array_from_buffer(buffer: Any, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
+def _array_from_buffer(buffer: Any, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
     """Stands in for numpy's ``_frombuffer``, which pickle protocol 5 uses."""
-    return np.frombuffer(buffer, dtype=_plain_dtype(dtype)).reshape(shape, order=order)
+    return np.frombuffer(buffer, dtype=dtype.dtype).reshape(shape, order=order)
 
 
-def _scalar(dtype: np.dtype, data: bytes) -> np.generic:
+def _scalar(dtype: _Dtype, data: Any) -> np.generic:
     """Stands in for numpy's ``scalar``."""
-    return np.frombuffer(data, dtype=_plain_dtype(dtype), count=1)[0]
+    return np.frombuffer(_as_bytes(data), dtype=dtype.dtype, count=1)[0]
 
 
 _BUILTINS = (
@@ -66,8 +93,8 @@ _BUILTINS = (
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("_codecs", "encode"): _latin1_bytes,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _plain_dtype,
+    ("numpy", "ndarray"): _ARRAY_TYPE,
+    ("numpy", "dtype"): _Dtype,
     # Python 2 and 3 names of the builtins
     **{(module, name): getattr(builtins, name) for module in ("builtins", "__builtin__") for name in _BUILTINS},
     # numpy < 2 and >= 2
