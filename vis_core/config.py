@@ -31,45 +31,77 @@ def _add_model_keys(cfg: CN) -> None:
 
 
 def _add_input_keys(cfg: CN) -> None:
-    # Clip sampling (vis_core/data/sampling.py).
+    # Clip sampling (vis_core/data/sampling.py). Frames a clip, and how far they may lie from the one drawn first.
     cfg.INPUT.SAMPLING_FRAME_NUM = 2
     cfg.INPUT.SAMPLING_FRAME_RANGE = 20
-    cfg.INPUT.SAMPLING_FRAME_SHUFFLE = False
-    cfg.INPUT.SAMPLING_INTERVAL = 1
-    cfg.INPUT.SAMPLING_FRAME_RATIO = 1.0
-    cfg.INPUT.REVERSE_AGU = False
-    # What one step of an epoch is: "video" (a clip around a random frame) or "key_frame" (every annotated
-    # frame once, with reference frames drawn around it; the key frame comes first in the clip).
-    cfg.INPUT.SAMPLING_UNIT = "video"
-    # Which rule draws the frames of a clip; see vis_core/data/sampling.py for the names.
+    # How the frames of a clip are drawn:
+    #   "window"       a frame and others within SAMPLING_FRAME_RANGE of it, sorted (Mask2Former-video, VITA, CTVIS)
+    #   "consecutive"  frames in a row (DVIS)
+    #   "neighbours"   a frame, one 1-3 before, one 1-3 after, the rest from outside these (SeqFormer, VMT)
+    #   "reference"    a key frame, which stays first, and frames within SAMPLING_FRAME_RANGE of it (MaskTrack R-CNN)
     cfg.INPUT.SAMPLING_RULE = "window"
+    # What an epoch counts: "video", "frame" (every frame of every video once, a clip around each) or "key_frame"
+    # (every frame with a usable object once).
+    cfg.INPUT.SAMPLING_UNIT = "video"
+    # Rule "reference": which frames may stand beside the key frame, "any" or only "annotated" ones.
+    cfg.INPUT.SAMPLING_REFERENCE = "any"
+    # Rule "window": the other frames lie at least so far away (1 = any other frame; IDOL).
+    cfg.INPUT.SAMPLING_INTERVAL = 1
+    # Below 1 only this evenly spaced share of a video's frames is drawn from; needs one frame a clip (MinVIS).
+    cfg.INPUT.SAMPLING_FRAME_RATIO = 1.0
+    # Shuffle the frames of a clip.
+    cfg.INPUT.SAMPLING_FRAME_SHUFFLE = False
+    # Rule "consecutive": play half of the clips backwards.
+    cfg.INPUT.REVERSE_AGU = False
+    # Replace a clip in which no object is visible by one of another video (SeqFormer, VMT).
+    cfg.INPUT.SAMPLING_REDRAW_EMPTY = False
 
-    # Augmentation by clip (vis_core/data/augmentation.py). INPUT.MIN_SIZE_TRAIN_SAMPLING and INPUT.RANDOM_FLIP
-    # know the values choice_by_clip, range_by_clip and flip_by_clip besides Detectron2's.
+    # Ground truth boxes of clips: tight around the transformed "mask", or the transformed box of the "annotation".
+    cfg.INPUT.GT_BOXES = "mask"
+
+    # Augmentation (vis_core/data/augmentation.py). Besides Detectron2's values INPUT.MIN_SIZE_TRAIN_SAMPLING knows
+    # "choice_by_clip" and "range_by_clip", and INPUT.RANDOM_FLIP "flip_by_clip": one draw for all frames of a clip.
+    # Any of "brightness", "contrast", "saturation", "rotation"; each frame has its own draw.
     cfg.INPUT.AUGMENTATIONS = []
-    # How frames are resized: "pillow" (Detectron2's antialiased bilinear) or "opencv" (plain bilinear, which the
-    # published MaskTrack R-CNN weights were trained with).
+    # How frames are resized, in training and testing: "pillow" (Detectron2's antialiased bilinear and size rule) or
+    # "opencv" (plain bilinear and mmdetection's size rule, which the published MaskTrack R-CNN weights saw).
     cfg.INPUT.RESIZE_BACKEND = "pillow"
+    # With INPUT.CROP.ENABLED: share of clips that are cropped; window "same" for all frames, "moving" or "per_frame";
+    # short sides of which one is drawn to resize the clip to before it is cropped (none: crop the original).
     cfg.INPUT.CROP.PROB = 0.5
+    cfg.INPUT.CROP.MODE = "same"
+    cfg.INPUT.CROP.RESIZE_FIRST = ()
+    # Large-scale jitter instead of resize and crop: random scale, then a window of fixed size (VITA, DVIS).
     cfg.INPUT.LSJ_AUG = CN({"ENABLED": False, "IMAGE_SIZE": 1024, "MIN_SCALE": 0.1, "MAX_SCALE": 2.0})
 
-    # Pseudo-videos made from single images.
+    # Pseudo-videos: clips of differently augmented copies of one image, moving like a camera. Keys as above, but
+    # sizes, flip and crop are always drawn by clip, and "rotation" turns steadily up to ROTATE_ANGLE degrees.
     cfg.INPUT.PSEUDO = CN()
     cfg.INPUT.PSEUDO.AUGMENTATIONS = ["rotation"]
     cfg.INPUT.PSEUDO.MIN_SIZE_TRAIN = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768)
     cfg.INPUT.PSEUDO.MAX_SIZE_TRAIN = 768
     cfg.INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING = "choice_by_clip"
     cfg.INPUT.PSEUDO.ROTATE_ANGLE = 15.0
-    cfg.INPUT.PSEUDO.CROP = CN({"ENABLED": False, "TYPE": "absolute_range", "SIZE": (384, 600)})
+    cfg.INPUT.PSEUDO.CROP = CN()
+    cfg.INPUT.PSEUDO.CROP.ENABLED = False
+    cfg.INPUT.PSEUDO.CROP.TYPE = "absolute_range"
+    cfg.INPUT.PSEUDO.CROP.SIZE = (384, 600)
+    cfg.INPUT.PSEUDO.CROP.PROB = 0.5
+    cfg.INPUT.PSEUDO.CROP.MODE = "moving"
+    cfg.INPUT.PSEUDO.CROP.RESIZE_FIRST = (400, 500, 600)
+    # Make pseudo-videos of video data sets too, each from a random frame.
     cfg.INPUT.PSEUDO.IMAGE_MODE = False
 
 
 def _add_dataset_keys(cfg: CN) -> None:
-    # Weights of the training sets; empty = in proportion to nothing, every set alike.
+    # Weights of the data sets in DATASETS.TRAIN; empty: one list of all their clips, each shown once an epoch.
     cfg.DATASETS.DATASET_RATIO = []
-    # Mix training sets within a batch (sound) or give every batch to one set (what the originals' shared
-    # buffer did, and what their published numbers used).
+    # True: every clip of a batch comes from a data set drawn for it. False: every process fills a batch from one
+    # data set (what the buffer shared by mistake in the originals did, and their published numbers used); what
+    # is drawn then depends on the number of processes.
     cfg.DATASETS.MIX_WITHIN_BATCH = True
+    # Not to be had together with batches that depend on seed and iteration only (vis_core/data/loader.py).
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
 
 
 def _add_solver_keys(cfg: CN) -> None:

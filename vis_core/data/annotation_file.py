@@ -1,0 +1,67 @@
+"""Reading annotation files: json, its kind, its categories. Every complaint names the file and the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NoReturn
+
+from vis_core.errors import DataError
+
+
+def read_annotation_file(json_file: str | Path, kind: str) -> dict:
+    """Contents of a YouTube-VIS style (``kind`` "ytvis") or COCO style (``kind`` "coco") file.
+
+    Raises:
+        DataError: the file is missing, is not json, or is of the other kind.
+    """
+    path = Path(json_file)
+    try:
+        with path.open(encoding="utf-8") as f:
+            data = json.load(f)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror})") from e
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: not valid json ({e})") from e
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected an object with 'categories', found a {type(data).__name__}")
+    wanted, other = ("videos", "images") if kind == "ytvis" else ("images", "videos")
+    if not isinstance(data.get(wanted), list):
+        hint = ""
+        if isinstance(data.get(other), list):
+            hint = (
+                " (it has 'images': a COCO file? register it with register_coco_video)"
+                if kind == "ytvis"
+                else " (it has 'videos': a YouTube-VIS file? register it with register_ytvis)"
+            )
+        raise DataError(f"{path}: field '{wanted}' is missing{hint}")
+    return data
+
+
+def read_categories(path: str | Path, data: dict) -> dict[int, str]:
+    """Category id -> name, ascending by id."""
+    categories = data.get("categories")
+    if not isinstance(categories, list) or not categories:
+        raise DataError(f"{path}: field 'categories' is missing or empty (a meta.json is not an annotation file)")
+    names = {}
+    for entry in categories:
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
+            raise DataError(f"{path}: field 'categories': {entry!r} has no integer 'id' or no 'name'")
+        if entry["id"] in names:
+            raise DataError(f"{path}: field 'categories': id {entry['id']} occurs twice")
+        names[entry["id"]] = str(entry["name"])
+    return dict(sorted(names.items()))
+
+
+def integer_field(where: str, entry: dict, field: str) -> int:
+    """``entry[field]`` as a positive integer."""
+    value = entry.get(field)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        fail(where, field, f"expected a positive integer, found {value!r}")
+    return value
+
+
+def fail(where: str, field: str, problem: str) -> NoReturn:
+    raise DataError(f"{where}, field '{field}': {problem}")

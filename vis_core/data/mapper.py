@@ -1,0 +1,210 @@
+"""Dataset records -> model inputs.
+
+A training clip is a dict: ``image`` (list of T uint8 tensors (3, H, W)), ``instances`` (list of T Instances, see
+clip_instances.py), ``file_names``, ``height``, ``width``, ``length``, ``video_id``, ``video_len``, ``frame_idx``.
+Draws come from the global generators; the loader seeds them for every clip.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+
+from vis_core.data.augmentation import build_clip_augmentation
+from vis_core.data.clip_instances import clip_instances
+from vis_core.data.clip_transforms import ClipAugmentation, augment_clip
+from vis_core.data.filtering import annotated_frames
+from vis_core.data.frame_source import open_video
+from vis_core.data.network_frames import NetworkFrames
+from vis_core.data.sampling import ClipSampling
+from vis_core.errors import ConfigError, DataError
+
+REFERENCES = ("any", "annotated")
+PSEUDO_LENGTHS = (16, 48)  # a clip made from one image pretends to come from a video of so many frames
+
+
+class VideoClipMapper:
+    """A video record -> an augmented clip of some of its frames.
+
+    Args:
+        sampling: chooses the frames.
+        num_classes: class of a row whose track has no annotation in a frame.
+        references: frames that may stand beside a key frame: "any", or only "annotated" ones.
+        box_source: see :func:`vis_core.data.clip_instances.clip_instances`.
+    """
+
+    def __init__(
+        self,
+        sampling: ClipSampling,
+        augmentation: ClipAugmentation,
+        num_classes: int,
+        image_format: str = "RGB",
+        box_source: str = "mask",
+        references: str = "any",
+    ):
+        if references not in REFERENCES:
+            raise ConfigError(f"INPUT.SAMPLING_REFERENCE '{references}' is unknown; known: {', '.join(REFERENCES)}")
+        self.sampling = sampling
+        self.augmentation = augmentation
+        self.num_classes = num_classes
+        self.image_format = image_format
+        self.box_source = box_source
+        self.references = references
+
+    @classmethod
+    def from_config(cls, cfg, num_classes: int) -> VideoClipMapper:
+        return cls(
+            sampling=ClipSampling.from_config(cfg),
+            augmentation=build_clip_augmentation(cfg),
+            num_classes=num_classes,
+            image_format=cfg.INPUT.FORMAT,
+            box_source=cfg.INPUT.GT_BOXES,
+            references=cfg.INPUT.SAMPLING_REFERENCE,
+        )
+
+    def __call__(self, record: dict, frame: int | None = None) -> dict:
+        """One clip, around ``frame`` if given.
+
+        Raises:
+            DataError: a frame is missing, broken, or not of the size in the annotation file; names file and video.
+        """
+        candidates = annotated_frames(record) if self.references == "annotated" else None
+        frame_idx = self.sampling(record["length"], frame, candidates)
+        read = {}
+        for t in frame_idx:
+            if t not in read:
+                where = f"video {record['video_id']}, frame {t}"
+                read[t] = read_frame(record["file_names"][t], self.image_format, record, where)
+        images, instances = augmented_clip(
+            [read[t] for t in frame_idx],
+            [record["annotations"][t] for t in frame_idx],
+            self.augmentation,
+            self.num_classes,
+            self.box_source,
+        )
+        return {
+            "image": images,
+            "instances": instances,
+            "file_names": [record["file_names"][t] for t in frame_idx],
+            "height": record["height"],
+            "width": record["width"],
+            "length": record["length"],
+            "video_id": record["video_id"],
+            "video_len": record["length"],
+            "frame_idx": frame_idx,
+        }
+
+
+class PseudoClipMapper:
+    """An image record -> a clip of differently augmented copies; the objects' ids are their order in the image.
+
+    A video record gives a clip of one of its frames (INPUT.PSEUDO.IMAGE_MODE).
+    """
+
+    def __init__(
+        self,
+        sampling: ClipSampling,
+        augmentation: ClipAugmentation,
+        num_classes: int,
+        image_format: str = "RGB",
+        box_source: str = "mask",
+    ):
+        self.sampling = sampling
+        self.augmentation = augmentation
+        self.num_classes = num_classes
+        self.image_format = image_format
+        self.box_source = box_source
+
+    @classmethod
+    def from_config(cls, cfg, num_classes: int) -> PseudoClipMapper:
+        return cls(
+            sampling=ClipSampling.from_config(cfg),
+            augmentation=build_clip_augmentation(cfg, pseudo=True),
+            num_classes=num_classes,
+            image_format=cfg.INPUT.FORMAT,
+            box_source=cfg.INPUT.GT_BOXES,
+        )
+
+    def __call__(self, record: dict, frame: int | None = None) -> dict:
+        """One clip. Raises DataError as :class:`VideoClipMapper` does."""
+        if "file_names" in record:
+            record = _image_of_video(record, random.randrange(record["length"]) if frame is None else frame)
+        length = random.randrange(PSEUDO_LENGTHS[0], PSEUDO_LENGTHS[1] + 1)
+        frame_idx = self.sampling(length)
+        num_frames = len(frame_idx)
+        image = read_frame(record["file_name"], self.image_format, record, f"image {record['image_id']}")
+        objects = [obj for obj in record["annotations"] if not obj.get("iscrowd", 0)]
+        objects = [{**obj, "id": i} for i, obj in enumerate(objects)]
+        images, instances = augmented_clip(
+            [image] * num_frames, [objects] * num_frames, self.augmentation, self.num_classes, self.box_source
+        )
+        return {
+            "image": images,
+            "instances": instances,
+            "file_names": [record["file_name"]] * num_frames,
+            "height": record["height"],
+            "width": record["width"],
+            "length": length,
+            "video_id": record["image_id"],
+            "video_len": length,
+            "frame_idx": frame_idx,
+        }
+
+
+class TestMapper:
+    """A video record -> ``{"video_id", "height", "width", "length", "file_names", "image"}``, ``image`` lazy."""
+
+    __test__ = False  # the name starts like a test's
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    def __call__(self, record: dict) -> dict:
+        source = open_video(record["file_names"], prefetch_frames=self.cfg.TEST.PREFETCH_FRAMES)
+        fields = {key: record[key] for key in ("video_id", "height", "width", "length", "file_names")}
+        size = (record["height"], record["width"])
+        return {**fields, "image": NetworkFrames.from_config(self.cfg, source, size)}
+
+
+def augmented_clip(
+    images: Sequence[np.ndarray],
+    objects: Sequence[Sequence[dict]],
+    augmentation: ClipAugmentation,
+    num_classes: int,
+    box_source: str,
+) -> tuple[list[torch.Tensor], list]:
+    """Augment T images (H, W, 3) and their annotations; returns tensors (3, h, w) and Instances."""
+    augmented, transforms = augment_clip(augmentation, images)
+    sizes = [image.shape[:2] for image in augmented]
+    instances = clip_instances(objects, transforms, sizes, num_classes, box_source)
+    return [torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in augmented], instances
+
+
+def read_frame(path: str, image_format: str, record: dict, where: str) -> np.ndarray:
+    """Image (H, W, 3) uint8. Raises DataError naming ``path`` and ``where``; also if the size is not the record's."""
+    try:
+        image = detection_utils.read_image(path, format=image_format)
+    except FileNotFoundError as e:
+        raise DataError(f"{path}: file not found ({where})") from e
+    except (OSError, SyntaxError, ValueError) as e:  # what Pillow's decoders raise
+        raise DataError(f"{path}: cannot be read as an image ({where}: {' '.join(str(e).split())})") from e
+    if image.shape[:2] != (record["height"], record["width"]):
+        raise DataError(
+            f"{path}: height and width are {list(image.shape[:2])}, the annotation file says "
+            f"[{record['height']}, {record['width']}] ({where})"
+        )
+    return image
+
+
+def _image_of_video(record: dict, frame: int) -> dict:
+    return {
+        "file_name": record["file_names"][frame],
+        "height": record["height"],
+        "width": record["width"],
+        "image_id": record["video_id"],
+        "annotations": record["annotations"][frame],
+    }
