@@ -20,8 +20,8 @@ from .video_index import VideoIndex, index_video, open_stream, reason
 
 # Decoded frames kept for stepping back and forth; a step back would otherwise decode again from the last keyframe.
 _KEPT_FRAMES = 8
-# PyAV's containers and streams refer to each other. A closed decoder (tens of MB) stays until the garbage collector comes
-# by, which can be hundreds of videos later; calling it each time would cost more than opening the file.
+# PyAV's containers and streams refer to each other. A closed decoder (tens of MB) stays until the garbage collector
+# comes by, which can be hundreds of videos later; calling it each time would cost more than opening the file.
 _COLLECT_EVERY = 8
 _closed_readers = itertools.count(1)
 
