@@ -121,7 +121,7 @@ def learning_rates(**solver):
 
 
 @pytest.mark.parametrize("method", ["linear", "constant"])
-@pytest.mark.parametrize("ending", [0.0, 0.3])
+@pytest.mark.parametrize("ending", [0.0, 0.3, 0.95])
 def test_poly_rate_decays_after_its_warmup(method, ending):
     rates = learning_rates(
         LR_SCHEDULER_NAME="WarmupPolyLR",
