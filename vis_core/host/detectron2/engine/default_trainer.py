@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 class DefaultTrainer(TrainerBase):
     """Model, optimizer, data, schedule, checkpoints and hooks of one config, in standard ways.
 
-    Subclasses override the ``build_*`` methods. The step itself is done by ``_trainer``.
+    Subclasses override the ``build_*`` methods. The step itself is done by ``_trainer``, which has no hooks of its
+    own; hence the hooks registered here get no ``after_backward``.
 
     Attributes:
         cfg: the config, with auto-scaled numbers.
