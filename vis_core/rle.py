@@ -44,57 +44,83 @@ def compiled(function):
 
 
 @compiled
-def decode_counts(chars, begin, end, num_pixels, starts, ends, offset, store):
-    """Decode ``chars[begin:end]`` (uint8) to intervals at ``starts/ends[offset:]`` (int32), if ``store``.
+def _read_long_number(chars, cursor, stop):
+    """The number that begins at ``cursor`` and the position after it, or a code of ``_PROBLEMS`` instead of that."""
+    value = np.int64(0)
+    for shift in range(0, 5 * _MAX_GROUPS, 5):
+        if cursor >= stop:
+            return value, np.int64(-3)
+        group = np.int64(chars[cursor]) - 48
+        cursor += 1
+        if group < 0 or group > 63:
+            return value, np.int64(-2)
+        value |= (group & 31) << shift
+        if group & 32 == 0:
+            if group & 16:
+                value -= np.int64(32) << shift
+            return value, np.int64(cursor)
+    return value, np.int64(-4)
+
+
+@compiled
+def decode_counts(chars, begin, stop, num_pixels, starts, ends, offset, store):
+    """Decode ``chars[begin:stop]`` (uint8) to intervals at ``starts/ends[offset:]`` (int32), if ``store``.
 
     Returns (number of intervals, area), or (0, code of ``_PROBLEMS``) and then what was stored is void. At most
-    ``(end - begin + 1) // 2`` intervals are stored.
+    ``(stop - begin + 1) // 2`` intervals are stored.
+
+    The loop reads a background and a foreground run a turn. Nine of ten numbers are one character, which is handled on
+    the spot, twice; indices are unsigned, which spares a check for negative ones. Both halve the time.
     """
-    if end <= begin:
+    if stop <= begin:
         return 0, np.int64(-1)
-    position = np.int64(0)
-    area = np.int64(0)
-    before_last = np.int64(0)
-    last = np.int64(0)
-    count = 0
-    run_index = 0
-    cursor = begin
+    position, area = np.int64(0), np.int64(0)
+    background, foreground = np.int64(0), np.int64(0)  # the last run of either kind
+    last_end = np.int64(-1)
+    num_pairs = 0
+    one = np.uint64(1)
+    first, count = np.uint64(offset), np.uint64(offset)
+    cursor, end = np.uint64(begin), np.uint64(stop)
     while cursor < end:
-        value = np.int64(0)
-        shift = 0
-        while True:
-            if cursor >= end:
-                return 0, np.int64(-3)
-            group = np.int64(chars[cursor]) - 48
-            cursor += 1
-            if group < 0 or group > 63:
-                return 0, np.int64(-2)
-            value |= (group & 31) << shift
-            shift += 5
-            if group & 32 == 0:
-                break
-            if shift >= 5 * _MAX_GROUPS:
-                return 0, np.int64(-4)
-        if group & 16:
-            value -= np.int64(1) << shift
-        if run_index > 2:
-            value += before_last
-        if value < 0 or value > num_pixels - position:
-            return 0, np.int64(-4 if value < 0 else -5)
-        if run_index & 1 and value > 0:
-            area += value
-            if store:
-                if count == 0 or ends[offset + count - 1] != position:  # else an empty background run lies between
-                    starts[offset + count] = position
-                    count += 1
-                ends[offset + count - 1] = position + value
-        position += value
-        before_last = last
-        last = value
-        run_index += 1
+        value = np.int64(chars[cursor]) - 48
+        if 0 <= value < 32:
+            value -= (value & 16) << 1
+            cursor += one
+        else:
+            value, after = _read_long_number(chars, np.int64(cursor), stop)
+            if after < 0:
+                return 0, after
+            cursor = np.uint64(after)
+        background = value + background if num_pairs > 1 else value
+        if background < 0:
+            return 0, np.int64(-4)
+        position += background
+        if cursor >= end:
+            break
+        value = np.int64(chars[cursor]) - 48
+        if 0 <= value < 32:
+            value -= (value & 16) << 1
+            cursor += one
+        else:
+            value, after = _read_long_number(chars, np.int64(cursor), stop)
+            if after < 0:
+                return 0, after
+            cursor = np.uint64(after)
+        foreground = value + foreground if num_pairs > 0 else value
+        if foreground < 0:
+            return 0, np.int64(-4)
+        num_pairs += 1
+        area += foreground
+        if store and foreground > 0:
+            if position != last_end:  # else an empty background run lies between
+                starts[count] = position
+                count += one
+            last_end = position + foreground
+            ends[count - one] = last_end
+        position += foreground
     if position != num_pixels:
         return 0, np.int64(-5)
-    return count, area
+    return np.int64(count - first), area
 
 
 @compiled

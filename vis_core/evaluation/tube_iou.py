@@ -25,14 +25,22 @@ def _common_pixels(a_starts, a_ends, a, a_stop, b_starts, b_ends, b, b_stop):
         a += np.searchsorted(a_ends[a:a_stop], b_starts[b], side="right")
     elif b_ends[b] <= a_starts[a]:
         b += np.searchsorted(b_ends[b:b_stop], a_starts[a], side="right")
+    # Unsigned indices spare a check for negative ones; that, and no branches in the loop, make it several times faster.
+    a, a_stop, b, b_stop, one = np.uint64(a), np.uint64(a_stop), np.uint64(b), np.uint64(b_stop), np.uint64(1)
     common = np.int64(0)
+    while a + one < a_stop and b + one < b_stop:
+        a_end, b_end = a_ends[a], b_ends[b]
+        common += max(min(a_end, b_end) - max(a_starts[a], b_starts[b]), 0)
+        # An interval is done unless it reaches into the other list's next one; mostly both are.
+        a_done, b_done = b_starts[b + one] >= a_end, a_starts[a + one] >= b_end
+        a += np.uint64(a_done)
+        b += np.uint64(b_done)
     while a < a_stop and b < b_stop:
         a_end, b_end = a_ends[a], b_ends[b]
-        overlap = min(a_end, b_end) - max(a_starts[a], b_starts[b])
-        common += max(overlap, 0)
-        a_first = a_end < b_end
-        a += a_first
-        b += not a_first
+        common += max(min(a_end, b_end) - max(a_starts[a], b_starts[b]), 0)
+        a_done = a_end < b_end
+        a += np.uint64(a_done)
+        b += np.uint64(not a_done)
     return common
 
 

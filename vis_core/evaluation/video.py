@@ -106,7 +106,8 @@ def evaluate_video(ground_truth: GroundTruth, results: Results, video_id: int, p
     verdicts, partners = match_video(iou, d_begin, g_begin, d_outside, g_ignore, is_crowd, IOU_THRESHOLDS)
 
     num_objects = np.zeros((1 if protocol.class_agnostic else len(category_index), protocol.num_settings), np.int64)
-    np.add.at(num_objects, g_category, ~g_ignore.T)
+    for g, category in enumerate(g_category):
+        num_objects[category] += ~g_ignore[:, g]
     return VideoOutcome(
         positions=np.array([track.position for track in detections], np.int64),
         objects=objects,
