@@ -83,7 +83,8 @@ def transform_instance_annotations(
         transforms = T.TransformList(transforms)
     height, width = image_size
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    box = transforms.apply_box(np.array([box]))[0].clip(min=0)
+    # floating even for whole numbers: transforms write into the array they are given
+    box = transforms.apply_box(np.array([box], dtype=np.float64))[0].clip(min=0)
     annotation["bbox"] = np.minimum(box, [width, height, width, height])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
     if "segmentation" in annotation:

@@ -105,7 +105,7 @@ class COCOEvaluator(DatasetEvaluator):
             tasks: some of "bbox" and "segm"; None: what the predictions have.
             distributed: collect the predictions of all processes on the first one.
             output_dir: where to write ``instances_predictions.pth`` and ``coco_instances_results.json``.
-            max_dets_per_image: only that many of an image's highest scores count; default 100.
+            max_dets_per_image: of an image and category, only that many of the highest scores count; default 100.
             use_fast_impl: accepted for compatibility; the result is the same either way.
             kpt_oks_sigmas: for keypoints, which this subset does not evaluate (ImportError if given).
             allow_cached_coco: reuse a conversion that is in ``output_dir`` already.
@@ -117,7 +117,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._tasks = tasks
         self._distributed = distributed
         self._output_dir = output_dir
-        self._max_dets = [1, 10, 100 if max_dets_per_image is None else max_dets_per_image]
+        self._max_dets = 100 if max_dets_per_image is None else max_dets_per_image
         self._logger = logging.getLogger(__name__)
         self._metadata = MetadataCatalog.get(dataset_name)
         self._predictions: list[dict] = []
@@ -200,7 +200,7 @@ class COCOEvaluator(DatasetEvaluator):
                 entry.pop("bbox", None)
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(self._coco, self._coco.loadRes(entries), task)
-            evaluation.params.maxDets = self._max_dets
+            evaluation.params.maxDets = [self._max_dets]
             if img_ids is not None:
                 evaluation.params.imgIds = img_ids
             evaluation.evaluate()

@@ -206,4 +206,4 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
         temporary = output_file + ".tmp"
         with PathManager.open(temporary, "w") as f:
             json.dump(content, f)
-        PathManager.mv(temporary, output_file)
+        os.replace(temporary, output_file)
