@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class VideoCheckpointer(DetectionCheckpointer):
             raise CheckpointError(f"weights file not found: {path}")
         try:
             return super().load(path, *args, **kwargs)
-        except OSError as e:
+        except (OSError, pickle.UnpicklingError, ValueError, AssertionError) as e:
             raise CheckpointError(f"{path}: weights could not be read or fetched: {e}") from e
 
     def save(self, name: str, **kwargs: Any) -> None:

@@ -13,7 +13,9 @@ HOST_ROOT = Path(__file__).resolve().parent
 
 def ensure_detectron2() -> str:
     """Make ``import detectron2`` work; returns :func:`provider`. Safe to call any number of times."""
-    if importlib.util.find_spec("detectron2") is None:
+    spec = importlib.util.find_spec("detectron2")
+    # A folder of that name without a package in it (a clone that was not installed) is found, but has no origin.
+    if spec is None or spec.origin is None:
         sys.path.append(str(HOST_ROOT))
         importlib.invalidate_caches()
     return provider()
