@@ -1,8 +1,8 @@
 """Names of the published weights in terms of this model's.
 
 Three families are recognised: mmtracking / mmdetection 3 (``detector.`` and ``track_head.`` in front), mmdetection's
-Mask R-CNN on COCO (no prefix, 80 classes: its class-specific layers do not fit and stay fresh), and the authors' file of
-2019 (no prefix, background first; it was trained with another box geometry and loads with degraded accuracy).
+Mask R-CNN on COCO (no prefix, 80 classes: its class-specific layers do not fit and stay fresh), and the authors' file
+of 2019 (no prefix, background first; it was trained with another box geometry and loads with degraded accuracy).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RULES = (
     (r"(?:roi_head\.)?mask_head\.conv_logits\.", r"roi_heads.mask_head.predictor."),
     (r"track_head\.(?:embed_head\.)?fcs\.(\d)\.", r"track_head.fc{2}."),
 )
-# What {0}, {1} and {2} add to the pattern's first group: stages count from layer1 = res2, FPN levels from 2, layers from 1.
+# What {0}, {1} and {2} add to the pattern's first group: layer1 is res2, FPN levels count from 2, heads' layers from 1.
 _OFFSETS = (1, 2, 1)
 _COMPILED = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
 

@@ -2,9 +2,12 @@
 
 from detectron2.config import CfgNode as CN
 
+from vis_core.modeling.mmdet import add_mmdet_config
+
 
 def add_masktrack_rcnn_config(cfg: CN) -> None:
     """Add the method's keys, in place."""
+    add_mmdet_config(cfg)
     _add_track_head_keys(cfg)
     _add_tracker_keys(cfg)
 

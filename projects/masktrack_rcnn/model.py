@@ -21,7 +21,7 @@ from detectron2.utils.events import get_event_storage
 
 from projects.masktrack_rcnn.track_head import TrackHead
 from projects.masktrack_rcnn.tracker import ExemplarTracker
-from vis_core.modeling.norm import freeze_bn_statistics
+from vis_core.modeling import freeze_bn_statistics
 from vis_core.tube import Tube, TubeBuilder
 
 
@@ -72,15 +72,15 @@ class MaskTrackRCNN(GeneralizedRCNN):
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """Losses of B clips in training, ``[{"tubes": list[Tube]}]`` of videos otherwise.
 
-        A clip has ``image`` (frames (3, h, w) uint8) and ``instances`` (with gt_boxes, gt_classes, gt_masks, gt_ids; -1 =
-        not in this frame); a video has ``image`` (any iterable of frames) and its own ``height`` and ``width``.
+        A clip has ``image`` (frames (3, h, w) uint8) and ``instances`` (with gt_boxes, gt_classes, gt_masks and gt_ids,
+        -1 = not in this frame); a video has ``image`` (any iterable of frames) and its own ``height`` and ``width``.
         """
         if self.training:
             return self.losses(batched_inputs)
         return [{"tubes": self.predict(video)} for video in batched_inputs]
 
     def losses(self, clips: list[dict]) -> dict[str, torch.Tensor]:
-        """loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask and loss_match; their sum is to be minimised."""
+        """loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask and loss_match of B clips."""
         num_clips = len(clips)
         # Key frames first, then reference frames; both go through the backbone with gradient. (2B frames)
         images = self.preprocess_image([{"image": clip["image"][k]} for k in (0, 1) for clip in clips])

@@ -13,7 +13,7 @@ from torch import nn
 
 from projects.masktrack_rcnn.losses import DENOMINATORS, match_accuracy, match_loss, match_targets
 from vis_core.errors import ConfigError
-from vis_core.modeling.mmdet import LowQualityMatcher, MMDetROIPooler
+from vis_core.modeling.mmdet import LowQualityMatcher, build_pooler
 from vis_core.tracking import dot_product_logits, pairwise_iou
 
 FINAL_ACTIVATIONS = ("relu", "none")
@@ -89,10 +89,9 @@ class TrackHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         node = cfg.MODEL.TRACK_HEAD
-        scales = tuple(1.0 / input_shape[name].stride for name in node.IN_FEATURES)
         return {
             "in_features": list(node.IN_FEATURES),
-            "pooler": MMDetROIPooler(node.POOLER_RESOLUTION, scales, node.POOLER_SAMPLING_RATIO),
+            "pooler": build_pooler(cfg, node, input_shape, node.IN_FEATURES),
             "input_size": input_shape[node.IN_FEATURES[0]].channels * node.POOLER_RESOLUTION**2,
             "num_fc": node.NUM_FC,
             "fc_dim": node.FC_DIM,

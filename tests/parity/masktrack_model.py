@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import projects  # first: makes detectron2 importable
 import torch
 from detectron2.modeling import build_model
 from weights import fill
 
+import projects  # first: makes detectron2 importable
 from vis_core.checkpoint import find_converter
 from vis_core.config import merge_config
 

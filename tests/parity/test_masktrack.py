@@ -9,11 +9,11 @@ import json
 import numpy as np
 import pytest
 import torch
-import vis_core  # noqa: F401  makes detectron2 importable
 from detectron2.modeling import build_model, detector_postprocess
 from detectron2.structures import Boxes, ImageList
 from masktrack_model import as_frames, clip_frame, config, load, published_shapes, unpack_masks
 
+import vis_core  # noqa: F401  makes detectron2 importable
 from projects.masktrack_rcnn.tracker import ExemplarTracker
 from vis_core.checkpoint import find_converter
 from vis_core.modeling.mmdet import assign_levels

@@ -7,15 +7,18 @@ boxes 5e-3 px; assignments and targets exact.
 import numpy as np
 import pytest
 import torch
-import vis_core  # noqa: F401  makes detectron2 importable
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
-from masktrack_model import as_frames, config, filled, load, unpack_masks
+from fvcore.transforms.transform import HFlipTransform
+from masktrack_model import as_frames, clip_frame, config, filled, load, unpack_masks
 
+import vis_core  # noqa: F401  makes detectron2 importable
 from projects.masktrack_rcnn.checkpoint import rename
-from projects.masktrack_rcnn.losses import match_accuracy, match_loss, match_targets
+from projects.masktrack_rcnn.losses import match_loss, match_targets
 from projects.masktrack_rcnn.track_head import TrackHead
+from vis_core.data import NetworkFrames, open_video
+from vis_core.data.resize import OpenCVResizeTransform, resize_transform
 from vis_core.modeling.mmdet import LowQualityMatcher, MMDetROIPooler
 from vis_core.tracking import dot_product_logits, pairwise_iou
 
@@ -177,3 +180,47 @@ def test_assignment(preparation):
     matches, labels = rpn.anchor_matcher(pairwise_iou(gt, anchors))
     ours = torch.where(labels == 1, matches + 1, labels.long())
     assert ours.tolist() == preparation["assign/rpn"].tolist()
+
+
+def image_sizes(z) -> list[str]:
+    return [key.removesuffix("/size") for key in z.files if key.endswith("/size")]
+
+
+def test_image_preparation(preparation):
+    z = preparation
+    cfg = config("r50", "MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64")
+    model = build_model(cfg)
+    for position, name in enumerate(image_sizes(z)):
+        height, width = (int(side) for side in name.split("x"))
+        seed = 50 + position
+        noise = np.random.RandomState(seed + 1).randint(-20, 21, (height, width, 3))
+        image = np.clip(clip_frame(seed, height, width) + noise, 0, 255).astype(np.uint8)
+
+        frames = NetworkFrames.from_config(cfg, open_video([image]))
+        resized = frames[0]
+        new_height, new_width = z[f"{name}/size"].tolist()
+        assert resized.shape == (3, new_height, new_width)
+        assert (resized[:, ::8, ::8].permute(1, 2, 0).numpy() == z[f"{name}/train_uint8"]).all()
+        close([new_width / width, new_height / height], z[f"{name}/scale_wh"], 1e-6)
+
+        network_input = model.preprocess_image([{"image": resized}]).tensor[0]
+        assert list(network_input.shape) == z[f"{name}/net_shape"].tolist()
+        close(network_input[:, ::8, ::8], z[f"{name}/net_input"], 1e-4)
+        assert network_input.double().sum().item() == pytest.approx(z[f"{name}/net_sum"].item(), rel=1e-5)
+
+        # mmtracking's training resizes float images; ours resizes the 8-bit ones, as its testing does.
+        transform = resize_transform(height, width, cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN, "opencv")
+        floats = torch.from_numpy(transform.apply_image(image.astype(np.float32))).permute(2, 0, 1)
+        network_input = model.preprocess_image([{"image": floats}]).tensor[0]
+        close(network_input[:, ::8, ::8], z[f"{name}/float_input"], 1e-4)
+
+
+def test_mask_targets(preparation):
+    masks = np.unpackbits(preparation["masks/src"]).reshape(-1, 90, 140)
+    steps = [OpenCVResizeTransform(90, 140, 64, 100), HFlipTransform(100)]
+    for step, name in zip(steps, ("resized", "flipped")):
+        masks = np.stack([step.apply_segmentation(mask) for mask in masks])
+        assert (np.packbits(masks) == preparation[f"masks/{name}"]).all()
+    boxes = torch.from_numpy(preparation["masks/boxes"])
+    targets = BitMasks(torch.from_numpy(masks.astype(bool))).crop_and_resize(boxes, 28)
+    assert (np.packbits(targets.numpy()) == preparation["masks/target28"]).all()

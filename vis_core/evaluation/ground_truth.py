@@ -5,16 +5,17 @@ Official val and test files have no ``annotations`` key, or null, or an empty li
 
 from __future__ import annotations
 
-import json
+import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pycocotools.mask as coco_mask
 
 from vis_core.errors import DataError
+from vis_core.evaluation.entries import FileEntries, MemoryEntries, read_without
 
 OCCLUSION_LEVEL = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
 
@@ -59,9 +60,10 @@ class GroundTruth:
     Args:
         data: the json's content. It is not modified; segmentations are shared, not copied.
         name: what error messages call it, usually the file's path.
+        entries: the annotations, where they stay in the file.
     """
 
-    def __init__(self, data: dict, name: str = "ground truth") -> None:
+    def __init__(self, data: dict, name: str = "ground truth", entries: FileEntries | None = None) -> None:
         self.name = name
         if not isinstance(data, dict):
             raise DataError(f"{name}: expected a YouTube-VIS json object, found a {type(data).__name__}")
@@ -77,12 +79,10 @@ class GroundTruth:
             if not isinstance(entry, dict) or "id" not in entry:
                 raise DataError(f"{name}: an entry of 'categories' has no 'id'")
             self.categories[entry["id"]] = str(entry.get("name", entry["id"]))
-        annotations = data.get("annotations") or []
-        self.has_annotations = bool(annotations)
-        self._annotations: dict[int, list[dict]] = {video_id: [] for video_id in self.videos}
-        for entry in annotations:
-            self._check_annotation(entry)
-            self._annotations[entry["video_id"]].append(entry)
+        self._entries = MemoryEntries(data.get("annotations") or [], name, "annotation") if entries is None else entries
+        unknown = sorted(set(self._entries.video_ids) - self.videos.keys())
+        if unknown:
+            raise DataError(f"{name}: an annotation's video_id {unknown[0]} is not in 'videos'")
 
     @classmethod
     def load(cls, source: GroundTruth | dict | str | os.PathLike) -> GroundTruth:
@@ -91,7 +91,9 @@ class GroundTruth:
             return source
         if isinstance(source, dict):
             return cls(source)
-        return cls(read_json(source), name=os.fspath(source))
+        path = os.fspath(source)
+        data, annotations = read_without(path, "annotations")
+        return cls(data, path, None if annotations is None else FileEntries(path, "annotation", *annotations))
 
     @property
     def category_ids(self) -> list[int]:
@@ -100,18 +102,34 @@ class GroundTruth:
 
     @property
     def num_tracks(self) -> int:
-        return sum(len(entries) for entries in self._annotations.values())
+        return len(self._entries)
+
+    @property
+    def has_annotations(self) -> bool:
+        return len(self._entries) > 0
 
     @property
     def has_occlusion(self) -> bool:
-        """Every annotation carries OVIS occlusion tags."""
-        entries = [entry for group in self._annotations.values() for entry in group]
-        return bool(entries) and all(entry.get("occlusion") for entry in entries)
+        """The annotations carry OVIS occlusion tags: the first one does."""
+        first = next(iter(self._entries.video_ids), None)
+        return first is not None and bool(self._entries.of(first)[0][1].get("occlusion"))
+
+    @property
+    def has_refined_masks(self) -> bool:
+        """The annotations carry the refined masks of HQ-YTVIS, which are then used throughout: the first one does."""
+        first = next(iter(self._entries.video_ids), None)
+        return first is not None and self._entries.of(first)[0][1].get("segmentations_refined") is not None
+
+    def subset(self, video_ids: Iterable[int]) -> GroundTruth:
+        """What another process needs to evaluate these videos."""
+        part = copy.copy(self)
+        part._entries = self._entries.subset(video_ids)
+        return part
 
     def tracks(self, video_id: int) -> list[GroundTruthTrack]:
         """The video's annotated objects in file order."""
         video = self.videos[video_id]
-        return [self._track(entry, video) for entry in self._annotations[video_id]]
+        return [self._track(entry, video) for _, entry in self._entries.of(video_id)]
 
     def check_track(self, track: GroundTruthTrack) -> None:
         """Raise DataError unless the track's list has the video's length and every mask the video's size."""
@@ -134,21 +152,13 @@ class GroundTruth:
         length = entry.get("length") or len(file_names) or None
         return Video(entry["id"], entry.get("height"), entry.get("width"), length, file_names)
 
-    def _check_annotation(self, entry: dict) -> None:
-        if not isinstance(entry, dict):
-            raise DataError(f"{self.name}: an entry of 'annotations' is not an object")
-        where = f"{self.name}: annotation {entry.get('id')}"
-        for key in ("video_id", "category_id", "segmentations"):
-            if key not in entry:
-                hint = " (this looks like COCO; evaluation needs the YouTube-VIS form)" if "image_id" in entry else ""
-                raise DataError(f"{where}: field '{key}' is missing{hint}")
-        if entry["video_id"] not in self.videos:
-            raise DataError(f"{where}: video_id {entry['video_id']} is not in 'videos'")
-        if not isinstance(entry["segmentations"], list):
-            raise DataError(f"{where}: 'segmentations' is not a list")
-
     def _track(self, entry: dict, video: Video) -> GroundTruthTrack:
         where = f"{self.name}: video {video.id}, annotation {entry.get('id')}"
+        for key in ("category_id", "segmentations"):
+            if key not in entry:
+                raise DataError(f"{where}: field '{key}' is missing")
+        if not isinstance(entry["segmentations"], list):
+            raise DataError(f"{where}: 'segmentations' is not a list")
         areas = entry.get("areas")
         return GroundTruthTrack(
             id=entry.get("id", -1),
@@ -159,17 +169,6 @@ class GroundTruth:
             average_area=None if areas is None else average_area(areas),
             occlusion=occlusion_score(entry["occlusion"], where) if entry.get("occlusion") is not None else None,
         )
-
-
-def read_json(path: str | os.PathLike):
-    """Content of a json file. Raises DataError, naming file and position, if it cannot be read or parsed."""
-    try:
-        with open(path, "rb") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f"{os.fspath(path)}: cannot be read ({error.strerror or error})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{os.fspath(path)}: not a json file ({error})") from None
 
 
 def average_area(areas: Sequence[float | None]) -> float:

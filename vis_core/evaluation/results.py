@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vis_core.errors import DataError
-from vis_core.evaluation.ground_truth import read_json
+from vis_core.evaluation.entries import FileEntries, MemoryEntries
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,50 @@ class ResultTrack:
 
 
 class Results:
-    """Entries grouped by video.
+    """Predicted tracks grouped by video.
 
     Args:
-        entries: the parsed results list.
+        entries: where they are: a parsed list or a file.
         name: what error messages call it, usually the file's path.
     """
 
-    def __init__(self, entries: Sequence[dict], name: str = "results") -> None:
+    def __init__(self, entries: MemoryEntries | FileEntries, name: str = "results") -> None:
         self.name = name
-        if not isinstance(entries, (list, tuple)):
-            raise DataError(f"{name}: expected a list of tracks, found a {type(entries).__name__}")
         self._entries = entries
-        self._positions: dict[int, list[int]] = {}
-        for position, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not isinstance(entry.get("video_id"), int):
-                raise DataError(f"{name}: entry {position} has no integer 'video_id'")
-            self._positions.setdefault(entry["video_id"], []).append(position)
 
     @classmethod
     def load(cls, source: Results | Sequence[dict] | str | os.PathLike) -> Results:
-        """From a path, the parsed list, or (returned as it is) a Results. Raises DataError naming the file."""
+        """From a path, the parsed list, or (returned as it is) a Results. Raises DataError naming the file.
+
+        A file is read video by video, each time its tracks are asked for.
+        """
         if isinstance(source, Results):
             return source
         if isinstance(source, (str, os.PathLike)):
-            return cls(read_json(source), name=os.fspath(source))
-        return cls(source)
+            path = os.fspath(source)
+            return cls(FileEntries(path, "entry"), path)
+        if not isinstance(source, (list, tuple)):
+            raise DataError(f"results: expected a list of tracks, found a {type(source).__name__}")
+        return cls(MemoryEntries(source, "results", "entry"))
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def video_ids(self) -> Iterable[int]:
-        return self._positions.keys()
+        return self._entries.video_ids
+
+    def count(self, video_id: int) -> int:
+        """Number of the video's tracks."""
+        return self._entries.count(video_id)
 
     def tracks(self, video_id: int) -> list[ResultTrack]:
         """The video's tracks in file order. Raises DataError naming entry and field where one is unusable."""
-        return [
-            read_track(self._entries[position], position, self.name) for position in self._positions.get(video_id, ())
-        ]
+        return [read_track(entry, position, self.name) for position, entry in self._entries.of(video_id)]
+
+    def subset(self, video_ids: Iterable[int]) -> Results:
+        """What another process needs to evaluate these videos."""
+        return Results(self._entries.subset(video_ids), self.name)
 
 
 def read_track(entry: dict, position: int, name: str) -> ResultTrack:

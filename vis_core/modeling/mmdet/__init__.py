@@ -5,9 +5,10 @@ reproduces models trained with mmdetection, one that names ``RPN`` and ``Standar
 """
 
 from vis_core.modeling.mmdet.box_coder import ClampedBox2BoxTransform
+from vis_core.modeling.mmdet.config import add_mmdet_config
 from vis_core.modeling.mmdet.matcher import LowQualityMatcher
 from vis_core.modeling.mmdet.pooler import MMDetROIPooler, assign_levels
-from vis_core.modeling.mmdet.roi_heads import MMDetROIHeads
+from vis_core.modeling.mmdet.roi_heads import MMDetROIHeads, build_pooler
 from vis_core.modeling.mmdet.rpn import MMDetRPN
 
 __all__ = [
@@ -16,5 +17,7 @@ __all__ = [
     "MMDetROIHeads",
     "MMDetROIPooler",
     "MMDetRPN",
+    "add_mmdet_config",
     "assign_levels",
+    "build_pooler",
 ]

@@ -43,7 +43,12 @@ class MMDetROIHeads(StandardROIHeads):
         return kwargs
 
 
-def build_pooler(cfg: CfgNode, node: CfgNode, input_shape: dict) -> MMDetROIPooler:
-    """The pooler of a head whose keys stand in ``node``, over ``ROI_HEADS.IN_FEATURES``."""
-    scales = tuple(1.0 / input_shape[name].stride for name in cfg.MODEL.ROI_HEADS.IN_FEATURES)
-    return MMDetROIPooler(node.POOLER_RESOLUTION, scales, node.POOLER_SAMPLING_RATIO)
+def build_pooler(
+    cfg: CfgNode, node: CfgNode, input_shape: dict, in_features: list[str] | None = None
+) -> MMDetROIPooler:
+    """The pooler of a head whose POOLER_* keys stand in ``node``, over ``in_features`` (ROI_HEADS.IN_FEATURES)."""
+    in_features = in_features or cfg.MODEL.ROI_HEADS.IN_FEATURES
+    scales = tuple(1.0 / input_shape[name].stride for name in in_features)
+    return MMDetROIPooler(
+        node.POOLER_RESOLUTION, scales, node.POOLER_SAMPLING_RATIO, cfg.MODEL.ROI_HEADS.FINEST_SCALE
+    )
