@@ -106,11 +106,20 @@ def test_long_loaders_are_timed(monkeypatch):
 # ---- results
 
 
-def test_csv(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("detectron2"), "propagate", True)  # whatever set up loggers before
-    with caplog.at_level(logging.INFO):
+def test_csv():
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("detectron2.evaluation.testing")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
         print_csv_format({"segm": {"AP": 1 / 3, "AP-cat": 2.0, "AR": 2.0}, "speed": 7})
-    assert caplog.messages == [
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert messages == [
         "copypaste: Task: segm",
         "copypaste: AP,AR",
         "copypaste: 0.3333,2.0000",
