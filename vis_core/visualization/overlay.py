@@ -157,5 +157,5 @@ def _draw_mask(
     patch = np.ascontiguousarray(image[y0:y1, x0:x1])
     tinted = cv2.addWeighted(patch, 1 - _FILL, np.full_like(patch, color), _FILL, 0)
     image[y0:y1, x0:x1] = cv2.copyTo(tinted, inside, patch)
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x0, y0))
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x0, y0))
     cv2.drawContours(image, contours, -1, color, thickness, cv2.LINE_AA)
