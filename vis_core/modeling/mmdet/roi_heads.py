@@ -49,6 +49,4 @@ def build_pooler(
     """The pooler of a head whose POOLER_* keys stand in ``node``, over ``in_features`` (ROI_HEADS.IN_FEATURES)."""
     in_features = in_features or cfg.MODEL.ROI_HEADS.IN_FEATURES
     scales = tuple(1.0 / input_shape[name].stride for name in in_features)
-    return MMDetROIPooler(
-        node.POOLER_RESOLUTION, scales, node.POOLER_SAMPLING_RATIO, cfg.MODEL.ROI_HEADS.FINEST_SCALE
-    )
+    return MMDetROIPooler(node.POOLER_RESOLUTION, scales, node.POOLER_SAMPLING_RATIO, cfg.MODEL.ROI_HEADS.FINEST_SCALE)
