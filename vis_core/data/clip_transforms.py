@@ -17,7 +17,7 @@ import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, HFlipTransform, NoOpTransform, Transform, TransformList
 
-from vis_core.data.resize import resize_transform
+from vis_core.data.resize import check_backend, resize_transform
 from vis_core.errors import ConfigError
 
 FrameTransform = Callable[[np.ndarray], Transform]
@@ -105,6 +105,7 @@ class Resize:
     def __init__(self, sizes: int | Sequence[int], max_size: int, style: str = "choice", backend: str = "pillow"):
         self.sizes = [sizes] if isinstance(sizes, int) else list(sizes)
         self.max_size, self.style, self.backend = max_size, style, backend
+        check_backend(backend)
         if style not in RESIZE_STYLES:
             raise ConfigError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING '{style}' is unknown; known: {', '.join(RESIZE_STYLES)}")
         if not self.sizes or (style.startswith("range") and len(self.sizes) != 2):

@@ -47,11 +47,16 @@ def resize_transform(height: int, width: int, short: int, long: int, backend: st
     ``short`` 0 leaves the image as it is. ``backend``: "pillow" with Detectron2's size rule, "opencv" with
     mmdetection's (:func:`fit_size`).
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"INPUT.RESIZE_BACKEND '{backend}' is unknown; known: {', '.join(BACKENDS)}")
+    check_backend(backend)
     if short == 0:
         return NoOpTransform()
     if backend == "opencv":
         return OpenCVResizeTransform(height, width, *fit_size(height, width, short, long))
     new_height, new_width = T.ResizeShortestEdge.get_output_shape(height, width, short, long)
     return T.ResizeTransform(height, width, new_height, new_width)
+
+
+def check_backend(backend: str) -> None:
+    """Raise ConfigError unless ``backend`` is one of ``BACKENDS``."""
+    if backend not in BACKENDS:
+        raise ConfigError(f"INPUT.RESIZE_BACKEND '{backend}' is unknown; known: {', '.join(BACKENDS)}")
