@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from fvcore.transforms.transform import NoOpTransform
 
-from vis_core.data.clip_instances import clip_instances, transformed_mask
+from vis_core.data.clip_instances import clip_instances, picture_area, transformed_mask
 from vis_core.errors import ConfigError
 
 H, W, K = 20, 30, 7
@@ -35,7 +35,7 @@ def obj(track, box, category=2, polygon=False, crowd=0):
 
 def rows(frames, transform=None, size=(H, W), **options):
     n = len(frames)
-    return clip_instances(frames, [transform or NoOpTransform()] * n, [size] * n, K, **options)
+    return clip_instances(frames, [transform or NoOpTransform()] * n, (H, W), [size] * n, K, **options)
 
 
 def test_rows_are_tracks():
@@ -85,11 +85,22 @@ def test_boxes_of_annotations_are_transformed_not_recomputed():
 def test_polygons_far_outside_draw_nothing_and_crossing_ones_are_clipped():
     stream = np.random.RandomState(0)
     for _ in range(200):
-        corners = stream.uniform(-60, 90, (4, 2))
-        whole = transformed_mask([corners.ravel().tolist()], T.CropTransform(-100, -100, 300, 300), (300, 300))
-        clipped = transformed_mask([corners.ravel().tolist()], NoOpTransform(), (H, W))
+        corners = stream.uniform(-60, 90, (4, 2)).ravel().tolist()
+        clipped = transformed_mask([corners], NoOpTransform(), np.ones((H, W), np.uint8))
         assert clipped.shape == (H, W)
-        part = np.pad(clipped, ((100, 300 - 100 - H), (100, 300 - 100 - W)))
+        whole = coco_mask.decode(coco_mask.frPyObjects([np.add(corners, 100).tolist()], 300, 300))[..., 0]
         # drawing snaps to a fifth of a pixel, from the canvas' edge: lines may differ by a pixel, areas may not
         outline = cv2.morphologyEx(whole, cv2.MORPH_GRADIENT, np.ones((3, 3)))
-        assert not ((part != whole) & ~outline & 1)[100 : 100 + H, 100 : 100 + W].any()
+        window = slice(100, 100 + H), slice(100, 100 + W)
+        assert not ((clipped != whole[window]) & ~outline[window] & 1).any()
+
+
+def test_polygons_end_where_a_crop_left_no_picture():
+    """After crop and rotation a polygon's mask is that of the drawn mask, not what its corners would cover."""
+    steps = T.TransformList([T.CropTransform(10, 5, 12, 10), T.RotationTransform(10, 12, 15, expand=False)])
+    polygon, runs = obj(1, (4, 2, 26, 9), polygon=True), obj(1, (4, 2, 26, 9))
+    picture = picture_area(steps, (H, W))
+    masks = [transformed_mask(o["segmentation"], steps, picture) for o in (polygon, runs)]
+    outline = cv2.morphologyEx(masks[1], cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    assert not ((masks[0] != masks[1]) & (outline == 0)).any()
+    assert not picture.all() and not masks[0][picture == 0].any()

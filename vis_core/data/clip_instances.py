@@ -20,6 +20,7 @@ MIN_BOX_SIDE = 1e-5
 def clip_instances(
     frames: Sequence[Sequence[dict]],
     transforms: Sequence[Transform],
+    input_size: tuple[int, int],
     sizes: Sequence[tuple[int, int]],
     num_classes: int,
     box_source: str = "mask",
@@ -29,6 +30,7 @@ def clip_instances(
     Args:
         frames: T lists of annotations (records.py); crowd regions are left out.
         transforms: what was done to each image.
+        input_size: (height, width) of the images before.
         sizes: (height, width) of each transformed image.
         num_classes: K; the class of a row whose track has no annotation in the frame.
         box_source: "mask" for tight boxes of the transformed masks, "annotation" for transformed boxes.
@@ -43,20 +45,21 @@ def clip_instances(
     tracks = list(dict.fromkeys(obj["id"] for objects in frames for obj in objects))
     rows = {track: row for row, track in enumerate(tracks)}
     return [
-        _frame_instances(objects, rows, transform, size, num_classes, box_source)
+        _frame_instances(objects, rows, transform, input_size, size, num_classes, box_source)
         for objects, transform, size in zip(frames, transforms, sizes)
     ]
 
 
-def _frame_instances(objects, rows, transform, size, num_classes, box_source) -> Instances:
+def _frame_instances(objects, rows, transform, input_size, size, num_classes, box_source) -> Instances:
     n = len(rows)
     masks = np.zeros((n, *size), dtype=bool)
     boxes = np.zeros((n, 4), dtype=np.float32)
     classes = torch.full((n,), num_classes, dtype=torch.int64)
     ids = torch.full((n,), NOT_VISIBLE, dtype=torch.int64)
+    picture = picture_area(transform, input_size) if objects else None
     for obj in objects:
         row = rows[obj["id"]]
-        masks[row] = transformed_mask(obj["segmentation"], transform, size)
+        masks[row] = transformed_mask(obj["segmentation"], transform, picture)
         classes[row] = obj["category_id"]
         ids[row] = obj["id"]
         if box_source == "annotation":
@@ -73,16 +76,22 @@ def _frame_instances(objects, rows, transform, size, num_classes, box_source) ->
     return instances
 
 
-def transformed_mask(segmentation: dict | list, transform: Transform, size: tuple[int, int]) -> np.ndarray:
-    """Mask (H, W), 0 or 1, of a run-length mask or polygons after ``transform``.
+def picture_area(transform: Transform, input_size: tuple[int, int]) -> np.ndarray:
+    """Where a transformed image shows anything of the original: uint8 (h, w), 0 or 1."""
+    return transform.apply_segmentation(np.ones(input_size, dtype=np.uint8))
 
-    Polygons are transformed by their corners and drawn once, at the end: finer than resizing a drawn mask, and
-    what lies outside the canvas is simply not drawn (so cropping them needs no geometry package).
+
+def transformed_mask(segmentation: dict | list, transform: Transform, picture: np.ndarray) -> np.ndarray:
+    """Mask uint8 (h, w), 0 or 1, of a run-length mask or polygons after ``transform``.
+
+    Polygons are transformed by their corners and drawn once, at the end, which is finer than resizing a drawn mask.
+    They are then limited to ``picture`` (:func:`picture_area`): a rotation may bring back what a crop had cut off.
     """
     if isinstance(segmentation, dict):
         return transform.apply_segmentation(coco_mask.decode(segmentation))
-    corners = [transform.apply_coords(np.array(part, dtype=np.float64).reshape(-1, 2)) for part in segmentation]
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([part.ravel().tolist() for part in corners], *size)))
+    parts = [transform.apply_coords(np.array(part, dtype=np.float64).reshape(-1, 2)) for part in segmentation]
+    rles = coco_mask.frPyObjects([part.ravel().tolist() for part in parts], *picture.shape)
+    return coco_mask.decode(coco_mask.merge(rles)) & picture
 
 
 def _transformed_box(obj: dict, transform: Transform, size: tuple[int, int]) -> np.ndarray:

@@ -180,7 +180,7 @@ def augmented_clip(
     """Augment T images (H, W, 3) and their annotations; returns tensors (3, h, w) and Instances."""
     augmented, transforms = augment_clip(augmentation, images)
     sizes = [image.shape[:2] for image in augmented]
-    instances = clip_instances(objects, transforms, sizes, num_classes, box_source)
+    instances = clip_instances(objects, transforms, images[0].shape[:2], sizes, num_classes, box_source)
     return [torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in augmented], instances
 
 
