@@ -10,8 +10,9 @@ Shapes: N instances, (H, W) the video's own size, T frames. A run-length mask ("
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,27 +30,42 @@ def encode_masks(masks: torch.Tensor | np.ndarray) -> list[RLE]:
     Other dtypes count as foreground wherever they are not zero. What leaves the device is not the masks but the
     positions where foreground begins and ends.
     """
+    masks = _boolean(masks)
+    if len(masks) == 0:
+        return []
+    if masks.device.type == "cpu":
+        size = list(masks.shape[1:])
+        return [{"size": size.copy(), "counts": text} for text in codec.encode_dense(masks.contiguous().numpy())]
+    return _encode_edges(_edges(masks), masks.shape[1])
+
+
+def _boolean(masks: torch.Tensor | np.ndarray) -> torch.Tensor:
     masks = torch.as_tensor(masks)
     if masks.dim() != 3:
         raise ValueError(f"masks: expected shape (N, H, W), got {tuple(masks.shape)}")
-    if len(masks) == 0:
-        return []
-    masks = masks.detach().to(torch.bool)
-    _, height, width = masks.shape
-    if masks.device.type == "cpu":
-        counts = codec.encode_dense(masks.contiguous().numpy())
-    else:
-        counts = [codec.encode_changes(changes, height * width) for changes in _changes(masks)]
-    return [{"size": [height, width], "counts": text} for text in counts]
+    return masks.detach().to(torch.bool)
 
 
-def _changes(masks: torch.Tensor) -> list[np.ndarray]:
-    """Per mask, int64 positions (column-major, ascending) of the pixels that differ from the one before."""
-    columns = masks.transpose(1, 2).flatten(1)  # (N, W * H)
-    differs = columns.clone()
-    differs[:, 1:] ^= columns[:, :-1]
-    mask, position = differs.nonzero().cpu().unbind(1)
-    return list(np.split(position.numpy(), np.searchsorted(mask.numpy(), np.arange(1, len(masks)))))
+def _edges(masks: torch.Tensor) -> torch.Tensor:
+    """Boolean (N, W * H): the pixels that differ from the one before in column-major order. Does not synchronise."""
+    columns = masks.transpose(1, 2).flatten(1)
+    edges = columns.clone()
+    edges[:, 1:] ^= columns[:, :-1]
+    return edges
+
+
+def _encode_edges(edges: torch.Tensor, height: int) -> list[RLE]:
+    """RLEs of the masks that have these edges. Only the edges' positions leave the device."""
+    num_masks, num_pixels = edges.shape
+    mask, position = edges.nonzero().cpu().unbind(1)
+    changes = np.split(position.numpy(), np.searchsorted(mask.numpy(), np.arange(1, num_masks)))
+    size = [height, num_pixels // height]
+    return [{"size": size.copy(), "counts": codec.encode_changes(places, num_pixels)} for places in changes]
+
+
+def _encode_on_stream(edges: torch.Tensor, height: int, stream: torch.cuda.Stream | None) -> list[RLE]:
+    with torch.cuda.stream(stream):  # a thread would start on the default one
+        return _encode_edges(edges, height)
 
 
 def decode_mask(rle: RLE) -> np.ndarray:
@@ -121,10 +137,17 @@ class TubeBuilder:
 
     Memory grows with the compressed masks only. Frames may come in any order; a second mask of the same object in
     the same frame replaces the first, while both scores and labels count.
+
+    Masks on an accelerator do not stop the caller: their edges are queued there, and a thread fetches and encodes them
+    while the next frames run, at most ``MAX_PENDING`` frames behind.
     """
+
+    MAX_PENDING = 8
 
     def __init__(self) -> None:
         self._tracks: dict[Hashable, _Track] = {}
+        self._pending: deque[tuple[Future, int, list]] = deque()
+        self._thread: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -146,19 +169,45 @@ class TubeBuilder:
                 f"lengths differ: {len(track_ids)} track_ids, {len(masks)} masks, "
                 f"{len(scores)} scores, {len(labels)} labels"
             )
-        for track_id, rle, score, label in zip(track_ids, encode_masks(masks), scores, labels):
-            track = self._tracks.setdefault(track_id, _Track())
-            track.segmentations[frame] = rle
+        if isinstance(masks, torch.Tensor) and masks.device.type != "cpu" and len(masks):
+            self._encode_later(frame, track_ids, masks)
+        else:
+            self._collect(0)
+            self._store(frame, track_ids, encode_masks(masks))
+        for track_id, score, label in zip(track_ids, scores, labels):
+            track = self._tracks[track_id]
             if score is not None:
                 track.scores.append(score)
             if label is not None:
                 track.labels[label] += 1
+
+    def _encode_later(self, frame: int, track_ids: list, masks: torch.Tensor) -> None:
+        for track_id in track_ids:  # the order of first appearance must not wait for the thread
+            self._tracks.setdefault(track_id, _Track())
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode-masks")
+        edges = _edges(_boolean(masks))
+        stream = torch.cuda.current_stream(masks.device) if masks.is_cuda else None
+        future = self._thread.submit(_encode_on_stream, edges, masks.shape[1], stream)
+        self._pending.append((future, frame, track_ids))
+        self._collect(self.MAX_PENDING)
+
+    def _collect(self, max_pending: int) -> None:
+        """Wait until no more than ``max_pending`` frames are being encoded."""
+        while len(self._pending) > max_pending:
+            future, frame, track_ids = self._pending.popleft()
+            self._store(frame, track_ids, future.result())
+
+    def _store(self, frame: int, track_ids: list, rles: list[RLE]) -> None:
+        for track_id, rle in zip(track_ids, rles):
+            self._tracks.setdefault(track_id, _Track()).segmentations[frame] = rle
 
     def segmentations(self, track_id: int, num_frames: int) -> list[RLE | None]:
         """The object's masks as one list of ``num_frames`` entries, None where it was not seen.
 
         Query-based methods report one object under several classes: they build each Tube around this one list.
         """
+        self._collect(0)
         masks = self._tracks[track_id].segmentations
         return [masks.get(frame) for frame in range(num_frames)]
 

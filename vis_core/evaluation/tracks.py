@@ -11,7 +11,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -50,7 +52,7 @@ class TrackMetrics:
 
 @dataclass
 class _Pieces:
-    """What accumulation needs of the videos evaluated so far, in ascending video id."""
+    """What accumulation needs of some videos, in ascending video id."""
 
     num_objects: np.ndarray
     verdicts: list[np.ndarray] = field(default_factory=list)
@@ -58,6 +60,14 @@ class _Pieces:
     ranks: list[np.ndarray] = field(default_factory=list)
     categories: list[np.ndarray] = field(default_factory=list)
     notes: Counter = field(default_factory=Counter)
+
+    def extend(self, others: _Pieces) -> None:
+        self.num_objects += others.num_objects
+        self.verdicts += others.verdicts
+        self.scores += others.scores
+        self.ranks += others.ranks
+        self.categories += others.categories
+        self.notes += others.notes
 
 
 def evaluate_tracks(
@@ -86,7 +96,7 @@ def evaluate_tracks(
         strict_entries: refuse unknown categories and exact duplicates as well, instead of noting the former.
         class_agnostic: pool all categories.
         dilation_ratio: width of the boundary band as a share of the image diagonal.
-        workers: processes to spread the videos over.
+        workers: processes to spread the videos over (started afresh: a script needs the ``__main__`` guard).
 
     Raises:
         DataError: naming file, entry or annotation, and field. A result of an unknown video and a malformed RLE are
@@ -100,7 +110,10 @@ def evaluate_tracks(
         raise DataError(f"{results.name}: video_id {unknown[0]} is not in {ground_truth.name} ({len(unknown)} such)")
     selected = _select(ground_truth, video_ids)
     protocol = Protocol(iou_type, occlusion, strict_lengths, strict_entries, class_agnostic, dilation_ratio)
-    pieces = _evaluate_videos(ground_truth, results, selected, protocol)
+    if workers > 1 and len(selected) > 1:
+        pieces = _evaluate_in_processes(ground_truth, results, selected, protocol, workers)
+    else:
+        pieces = _evaluate_videos(ground_truth, results, selected, protocol)
     for note, count in pieces.notes.items():
         logger.warning("%d %s", count, note)
     return _metrics(ground_truth, pieces, protocol)
@@ -129,6 +142,30 @@ def _evaluate_videos(
         pieces.ranks.append(outcome.ranks)
         pieces.categories.append(outcome.categories)
         pieces.notes += outcome.notes
+    return pieces
+
+
+def _evaluate_in_processes(
+    ground_truth: GroundTruth, results: Results, video_ids: Sequence[int], protocol: Protocol, workers: int
+) -> _Pieces:
+    """The same from several processes. Chunks have about equal numbers of tracks and come back in their order."""
+    tracks = np.cumsum([1 + results.count(video_id) for video_id in video_ids])
+    num_chunks = min(4 * workers, len(video_ids))
+    cuts = np.searchsorted(tracks, np.linspace(0, tracks[-1], num_chunks + 1)[1:-1])
+    chunks = [chunk.tolist() for chunk in np.split(np.array(video_ids), cuts) if len(chunk)]
+    # Fresh processes, not forks: the caller may hold CUDA or OpenMP threads.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [
+            pool.submit(_evaluate_videos, ground_truth.subset(chunk), results.subset(chunk), chunk, protocol)
+            for chunk in chunks
+        ]
+        try:
+            pieces = futures[0].result()
+            for future in futures[1:]:
+                pieces.extend(future.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return pieces
 
 
