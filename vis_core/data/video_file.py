@@ -20,6 +20,11 @@ from .video_index import VideoIndex, index_video, open_stream, reason
 
 # Decoded frames kept for stepping back and forth; a step back would otherwise decode again from the last keyframe.
 _KEPT_FRAMES = 8
+# Matrix coefficients (ISO/IEC 23091-2: BT.709, FCC, SMPTE 240M, BT.2020) that the scaler knows by the same number.
+# Everything else, also what the file leaves open, is taken for BT.601.
+_KNOWN_MATRICES = (1, 4, 7, 9)
+_BT601 = 5
+
 # PyAV's containers and streams refer to each other. A closed decoder (tens of MB) stays until the garbage collector
 # comes by, which can be hundreds of videos later; calling it each time would cost more than opening the file.
 _COLLECT_EVERY = 8
@@ -146,7 +151,12 @@ class VideoReader(FrameReader):
             self._missing.update(range(self._at + 1, number))
 
     def _to_array(self, frame: av.VideoFrame) -> np.ndarray:
-        array = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        # Said outright, because older PyAV takes every video for standard definition. RGB has no use for the second
+        # one, but only a difference between the two makes PyAV look at the first.
+        matrix = int(frame.colorspace) if frame.colorspace in _KNOWN_MATRICES else _BT601
+        array = self._reformatter.reformat(
+            frame, format="rgb24", src_colorspace=matrix, dst_colorspace=_BT601
+        ).to_ndarray()
         if not self._matrix_known:
             # Once a file, not once a frame: reading it ties the frame into a reference cycle, and memory would wait
             # for the garbage collector.
