@@ -56,7 +56,8 @@ def _frame_instances(objects, rows, transform, input_size, size, num_classes, bo
     boxes = np.zeros((n, 4), dtype=np.float32)
     classes = torch.full((n,), num_classes, dtype=torch.int64)
     ids = torch.full((n,), NOT_VISIBLE, dtype=torch.int64)
-    picture = picture_area(transform, input_size) if objects else None
+    has_polygons = any(isinstance(obj["segmentation"], list) for obj in objects)
+    picture = picture_area(transform, input_size) if has_polygons else None
     for obj in objects:
         row = rows[obj["id"]]
         masks[row] = transformed_mask(obj["segmentation"], transform, picture)
@@ -81,11 +82,12 @@ def picture_area(transform: Transform, input_size: tuple[int, int]) -> np.ndarra
     return transform.apply_segmentation(np.ones(input_size, dtype=np.uint8))
 
 
-def transformed_mask(segmentation: dict | list, transform: Transform, picture: np.ndarray) -> np.ndarray:
+def transformed_mask(segmentation: dict | list, transform: Transform, picture: np.ndarray | None) -> np.ndarray:
     """Mask uint8 (h, w), 0 or 1, of a run-length mask or polygons after ``transform``.
 
     Polygons are transformed by their corners and drawn once, at the end, which is finer than resizing a drawn mask.
-    They are then limited to ``picture`` (:func:`picture_area`): a rotation may bring back what a crop had cut off.
+    They are then limited to ``picture`` (:func:`picture_area`), since a rotation may bring back what a crop cut off;
+    run-length masks do not need it.
     """
     if isinstance(segmentation, dict):
         return transform.apply_segmentation(coco_mask.decode(segmentation))
