@@ -3,13 +3,14 @@
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.results import Results
 from vis_core.evaluation.submission import write_results, write_submission
-from vis_core.evaluation.tracks import TrackMetrics, evaluate_tracks
+from vis_core.evaluation.tracks import TrackMetrics, evaluate_splits, evaluate_tracks
 
 __all__ = [
     "GroundTruth",
     "Results",
     "TrackMetrics",
     "YTVISEvaluator",
+    "evaluate_splits",
     "evaluate_tracks",
     "write_results",
     "write_submission",

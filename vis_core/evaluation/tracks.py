@@ -10,9 +10,9 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -22,7 +22,7 @@ from vis_core.evaluation.accumulate import AREA_RANGES, OCCLUSION_RANGES, accumu
 from vis_core.evaluation.boundary import DILATION_RATIO
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.results import Results
-from vis_core.evaluation.video import Protocol, evaluate_video
+from vis_core.evaluation.video import Protocol, VideoOutcome, evaluate_video
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +48,6 @@ class TrackMetrics:
     category_ids: list[int] = field(repr=False)
     per_category: dict[int, dict] = field(repr=False)
     notes: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Pieces:
-    """What accumulation needs of some videos, in ascending video id."""
-
-    num_objects: np.ndarray
-    verdicts: list[np.ndarray] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
-    ranks: list[np.ndarray] = field(default_factory=list)
-    categories: list[np.ndarray] = field(default_factory=list)
-    notes: Counter = field(default_factory=Counter)
-
-    def extend(self, others: _Pieces) -> None:
-        self.num_objects += others.num_objects
-        self.verdicts += others.verdicts
-        self.scores += others.scores
-        self.ranks += others.ranks
-        self.categories += others.categories
-        self.notes += others.notes
 
 
 def evaluate_tracks(
@@ -102,21 +82,49 @@ def evaluate_tracks(
         DataError: naming file, entry or annotation, and field. A result of an unknown video and a malformed RLE are
             always refused.
     """
+    options = {
+        "iou_type": iou_type,
+        "occlusion": occlusion,
+        "strict_lengths": strict_lengths,
+        "strict_entries": strict_entries,
+        "class_agnostic": class_agnostic,
+        "dilation_ratio": dilation_ratio,
+    }
+    return evaluate_splits(gt, results, {"all": video_ids}, workers=workers, **options)["all"]
+
+
+def evaluate_splits(
+    gt: GroundTruth | dict | str | os.PathLike,
+    results: Results | Sequence[dict] | str | os.PathLike,
+    splits: Mapping[str, Iterable[int] | None],
+    *,
+    workers: int = 1,
+    **options,
+) -> dict[str, TrackMetrics]:
+    """Metrics of several groups of videos (YouTube-VIS 2022's short and long ones, say) from one pass over the videos.
+
+    Args:
+        splits: video ids by name; None stands for all videos. Groups may overlap.
+        options: as of :func:`evaluate_tracks`.
+    """
     ground_truth, results = GroundTruth.load(gt), Results.load(results)
-    if iou_type not in ("segm", "boundary"):
-        raise ValueError(f"iou_type: expected 'segm' or 'boundary', got {iou_type!r}")
+    protocol = Protocol(**options)
+    if protocol.iou_type not in ("segm", "boundary"):
+        raise ValueError(f"iou_type: expected 'segm' or 'boundary', got {protocol.iou_type!r}")
     unknown = sorted(set(results.video_ids) - ground_truth.videos.keys())
     if unknown:
         raise DataError(f"{results.name}: video_id {unknown[0]} is not in {ground_truth.name} ({len(unknown)} such)")
-    selected = _select(ground_truth, video_ids)
-    protocol = Protocol(iou_type, occlusion, strict_lengths, strict_entries, class_agnostic, dilation_ratio)
-    if workers > 1 and len(selected) > 1:
-        pieces = _evaluate_in_processes(ground_truth, results, selected, protocol, workers)
-    else:
-        pieces = _evaluate_videos(ground_truth, results, selected, protocol)
-    for note, count in pieces.notes.items():
+    selected = {name: _select(ground_truth, video_ids) for name, video_ids in splits.items()}
+    if ground_truth.has_refined_masks:
+        logger.info("%s: 'segmentations_refined' takes the place of 'segmentations' throughout.", ground_truth.name)
+    outcomes = _evaluate_all(ground_truth, results, sorted(set().union(*selected.values())), protocol, workers)
+    notes = sum((outcome.notes for outcome in outcomes.values()), Counter())
+    for note, count in notes.items():
         logger.warning("%d %s", count, note)
-    return _metrics(ground_truth, pieces, protocol)
+    return {
+        name: _metrics(ground_truth, [outcomes[video_id] for video_id in video_ids], protocol)
+        for name, video_ids in selected.items()
+    }
 
 
 def _select(ground_truth: GroundTruth, video_ids: Iterable[int] | None) -> list[int]:
@@ -129,30 +137,16 @@ def _select(ground_truth: GroundTruth, video_ids: Iterable[int] | None) -> list[
     return selected
 
 
-def _evaluate_videos(
-    ground_truth: GroundTruth, results: Results, video_ids: Sequence[int], protocol: Protocol
-) -> _Pieces:
-    num_categories = 1 if protocol.class_agnostic else len(ground_truth.categories)
-    pieces = _Pieces(np.zeros((num_categories, protocol.num_settings), np.int64))
-    for video_id in video_ids:
-        outcome = evaluate_video(ground_truth, results, video_id, protocol)
-        pieces.num_objects += outcome.num_objects
-        pieces.verdicts.append(outcome.verdicts)
-        pieces.scores.append(outcome.scores)
-        pieces.ranks.append(outcome.ranks)
-        pieces.categories.append(outcome.categories)
-        pieces.notes += outcome.notes
-    return pieces
-
-
-def _evaluate_in_processes(
+def _evaluate_all(
     ground_truth: GroundTruth, results: Results, video_ids: Sequence[int], protocol: Protocol, workers: int
-) -> _Pieces:
-    """The same from several processes. Chunks have about equal numbers of tracks and come back in their order."""
+) -> dict[int, VideoOutcome]:
+    if workers == 1 or len(video_ids) == 1:
+        return _evaluate_videos(ground_truth, results, video_ids, protocol)
+    # Chunks of about equal numbers of tracks.
     tracks = np.cumsum([1 + results.count(video_id) for video_id in video_ids])
-    num_chunks = min(4 * workers, len(video_ids))
-    cuts = np.searchsorted(tracks, np.linspace(0, tracks[-1], num_chunks + 1)[1:-1])
+    cuts = np.searchsorted(tracks, np.linspace(0, tracks[-1], min(4 * workers, len(video_ids)) + 1)[1:-1])
     chunks = [chunk.tolist() for chunk in np.split(np.array(video_ids), cuts) if len(chunk)]
+    outcomes: dict[int, VideoOutcome] = {}
     # Fresh processes, not forks: the caller may hold CUDA or OpenMP threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [
@@ -160,22 +154,33 @@ def _evaluate_in_processes(
             for chunk in chunks
         ]
         try:
-            pieces = futures[0].result()
-            for future in futures[1:]:
-                pieces.extend(future.result())
+            for future in futures:
+                outcomes.update(future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return pieces
+    return outcomes
 
 
-def _metrics(ground_truth: GroundTruth, pieces: _Pieces, protocol: Protocol) -> TrackMetrics:
+def _evaluate_videos(
+    ground_truth: GroundTruth, results: Results, video_ids: Sequence[int], protocol: Protocol
+) -> dict[int, VideoOutcome]:
+    """Outcomes by video, without what accumulation does not need."""
+    outcomes = {}
+    for video_id in video_ids:
+        outcome = evaluate_video(ground_truth, results, video_id, protocol)
+        outcomes[video_id] = replace(outcome, objects=[], iou=np.empty(0), partners=np.empty(0, np.int32))
+    return outcomes
+
+
+def _metrics(ground_truth: GroundTruth, outcomes: Sequence[VideoOutcome], protocol: Protocol) -> TrackMetrics:
+    """Metrics of videos in ascending id."""
     precision, recall, scores = accumulate(
-        np.concatenate(pieces.verdicts, axis=2),
-        np.concatenate(pieces.scores),
-        np.concatenate(pieces.ranks),
-        np.concatenate(pieces.categories),
-        pieces.num_objects,
+        np.concatenate([outcome.verdicts for outcome in outcomes], axis=2),
+        np.concatenate([outcome.scores for outcome in outcomes]),
+        np.concatenate([outcome.ranks for outcome in outcomes]),
+        np.concatenate([outcome.categories for outcome in outcomes]),
+        sum(outcome.num_objects for outcome in outcomes),
     )
     if protocol.occlusion:  # the settings axis is area range by occlusion level
         axes = (len(AREA_RANGES), len(OCCLUSION_RANGES))
@@ -190,7 +195,7 @@ def _metrics(ground_truth: GroundTruth, pieces: _Pieces, protocol: Protocol) -> 
         scores=scores,
         category_ids=category_ids,
         per_category=_per_category(ground_truth, category_ids, precision, recall, protocol.occlusion),
-        notes=dict(pieces.notes),
+        notes=dict(sum((outcome.notes for outcome in outcomes), Counter())),
     )
 
 

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from vis_core.errors import ConfigError, DataError
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.submission import write_results, write_submission
-from vis_core.evaluation.tracks import TrackMetrics, evaluate_tracks
+from vis_core.evaluation.tracks import TrackMetrics, evaluate_splits
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class YTVISEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: registered data set; its metadata give ``json_file`` and, optionally, ``thing_classes``,
-            ``thing_dataset_id_to_contiguous_id`` and ``evaluation_tasks`` (default ``("segm",)``).
+            ``thing_dataset_id_to_contiguous_id``, ``evaluation_tasks`` (default ``("segm",)``) and ``long_video_ids``
+            (then AP_S of the other videos, AP_L of these and their mean AP_SL are added: YouTube-VIS 2022).
         tasks: names from ``TASKS`` to override the metadata's. HQ-YTVIS reports ``("tube_mask", "tube_boundary")``.
         distributed: gather from all processes; False: evaluate what this process saw.
         output_dir: gets ``results.json`` and ``submission.zip``; None: nothing is written.
@@ -94,15 +95,20 @@ class YTVISEvaluator(DatasetEvaluator):
         if not ground_truth.has_annotations:
             logger.info("Data set '%s' comes without ground truth: there is no AP to compute.", self._name)
             return {}
-        occlusion = ground_truth.has_occlusion
+        splits: dict[str, Iterable[int] | None] = {"all": None}
+        long_videos = self._metadata.get("long_video_ids")
+        if long_videos is not None:
+            splits |= {"S": ground_truth.videos.keys() - set(long_videos), "L": long_videos}
         scores = {}
         for task in self._tasks:
             iou_type, names = TASKS[task]
-            metrics = evaluate_tracks(
-                ground_truth, results, iou_type=iou_type, occlusion=occlusion and iou_type == "segm"
-            )
-            scores[task] = self._percentages(metrics, names)
-            logger.info("Tube %s of '%s':\n%s", task, self._name, _table(scores[task]))
+            occlusion = ground_truth.has_occlusion and iou_type == "segm"
+            metrics = evaluate_splits(ground_truth, results, splits, iou_type=iou_type, occlusion=occlusion)
+            scores[task] = self._percentages(metrics["all"], names)
+            if long_videos is not None:
+                parts = [_percent(metrics[split].stats["AP"]) for split in "SL"]
+                scores[task] |= {"AP_S": parts[0], "AP_L": parts[1], "AP_SL": sum(parts) / 2}
+            logger.info("%s of '%s':\n%s", task, self._name, _table(scores[task]))
         return scores
 
     def _dataset_ids(self, ground_truth: GroundTruth) -> dict[int, int]:
@@ -128,13 +134,16 @@ class YTVISEvaluator(DatasetEvaluator):
         logger.info("%d tracks written to %s and, for the evaluation servers, %s", len(results), results_file, archive)
 
     def _percentages(self, metrics: TrackMetrics, names: Sequence[str]) -> dict[str, float]:
-        values = {name: metrics.stats[name] for name in names if name in metrics.stats}
-        percentages = {name: 100 * value if value >= 0 else math.nan for name, value in values.items()}
+        percentages = {name: _percent(metrics.stats[name]) for name in names if name in metrics.stats}
         if len(metrics.per_category) > 1:
             classes = self._metadata.get("thing_classes") or [c["name"] for c in metrics.per_category.values()]
             for name, category in zip(classes, metrics.per_category.values(), strict=True):
                 percentages[f"AP-{name}"] = 100 * category["AP"]
         return percentages
+
+
+def _percent(value: float) -> float:
+    return 100 * value if value >= 0 else math.nan
 
 
 def _table(values: dict[str, float]) -> str:
