@@ -70,6 +70,16 @@ def test_arrays_are_bit_equal(case):
             np.testing.assert_array_equal(ours, reference, err_msg=name)
 
 
+@pytest.mark.slow
+def test_arrays_are_bit_equal_from_two_processes(case):
+    folder, expected = case
+    options = {"strict_lengths": False, **settings(expected)}
+    one = evaluate_tracks(folder / "gt.json", folder / "results.json", **options)
+    two = evaluate_tracks(folder / "gt.json", folder / "results.json", workers=2, **options)
+    for name in ("precision", "recall", "scores"):
+        np.testing.assert_array_equal(getattr(two, name), getattr(one, name), err_msg=name)
+
+
 def test_statistics(case):
     folder, expected = case
     metrics = evaluate_tracks(folder / "gt.json", folder / "results.json", strict_lengths=False, **settings(expected))

@@ -116,9 +116,35 @@ def tube_sums(
     return intersection, union
 
 
+@compiled
+def _frame_sums(d_arrays, g_arrays, intersection, union):
+    d_index, d_lengths, d_sizes, d_areas, d_first, d_starts, d_ends = d_arrays
+    g_index, g_lengths, g_sizes, g_areas, g_first, g_starts, g_ends = g_arrays
+    for d in range(len(d_lengths)):
+        for g in range(len(g_lengths)):
+            for frame in range(min(d_lengths[d], g_lengths[g])):
+                dm, gm = d_index[d, frame], g_index[g, frame]
+                if dm < 0 or gm < 0 or d_sizes[dm, 0] != g_sizes[gm, 0] or d_sizes[dm, 1] != g_sizes[gm, 1]:
+                    continue
+                common = _common_pixels(
+                    d_starts, d_ends, d_first[dm], d_first[dm + 1], g_starts, g_ends, g_first[gm], g_first[gm + 1]
+                )
+                intersection[frame, d, g] = common
+                union[frame, d, g] = d_areas[dm] + g_areas[gm] - common
+
+
+def frame_ious(detections: DecodedTubes, objects: DecodedTubes) -> np.ndarray:
+    """IoU of all pairs in each frame, float64 (T, D, G), 0 where one of them is absent; T is the longer of the two."""
+    frames = max(detections.index.shape[1], objects.index.shape[1])
+    shape = (frames, detections.num_tracks, objects.num_tracks)
+    intersection, union = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    _frame_sums(_arrays(detections), _arrays(objects), intersection, union)
+    return quotient(intersection, union)
+
+
 def quotient(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     """IoU as float64, 0 where the union is empty."""
-    return np.divide(intersection, union, out=np.zeros(len(union), np.float64), where=union > 0)
+    return np.divide(intersection, union, out=np.zeros(union.shape, np.float64), where=union > 0)
 
 
 def _arrays(tubes: DecodedTubes) -> tuple[np.ndarray, ...]:
