@@ -1,0 +1,44 @@
+"""The CUDA kernels without a GPU: interpreted on the CPU, and compiled for GPUs that are not there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton has no package for this platform")
+
+CASES = Path(__file__).with_name("triton_interpreter_cases.py")
+
+
+def test_kernels_in_the_interpreter():
+    """In a process of its own: Triton reads TRITON_INTERPRET once, when it is imported."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
+    env = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=CASES.parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
+
+
+@pytest.mark.parametrize("value_type", ["*fp32", "*bf16"])
+def test_kernels_compile_for_cuda(value_type, tmp_path, monkeypatch):
+    """What the interpreter accepts the compiler may refuse."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from vis_core.ops import deform_attn_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    constants = dict(M=2, D=6, L=1, P=1, BLOCK_Q=32, BLOCK_D=8, SUM_TYPE=triton.language.float32)
+    tensors = {"value": value_type, "locations": "*fp32", "weights": "*fp32", "levels": "*i32"}
+    numbers = {"num_tokens": "i32", "num_queries": "i32"} | dict.fromkeys(constants, "constexpr")
+    forward = tensors | {"out": value_type} | numbers
+    sums = {"grad_value": "*fp32", "grad_locations": "*fp32", "grad_weights": "*fp32"}
+    backward = {"grad": value_type} | tensors | sums | numbers
+    for kernel, signature in (
+        (deform_attn_triton._forward_kernel, forward),
+        (deform_attn_triton._backward_kernel, backward),
+    ):
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        assert ".entry" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
