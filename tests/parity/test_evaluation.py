@@ -10,7 +10,8 @@ from detectron2.data import MetadataCatalog
 
 from vis_core.errors import DataError
 from vis_core.evaluation import GroundTruth, Results, YTVISEvaluator, evaluate_tracks
-from vis_core.evaluation.video import Protocol, evaluate_video
+from vis_core.evaluation.checks import Protocol
+from vis_core.evaluation.video import evaluate_video
 from vis_core.tube import Tube
 
 SETS = sorted(path.parent for path in root().glob("evaluation/*/expected.json"))

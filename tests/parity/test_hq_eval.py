@@ -8,8 +8,9 @@ from conftest import root
 
 from vis_core.evaluation import GroundTruth, Results, evaluate_tracks
 from vis_core.evaluation.boundary import band_width, boundaries
+from vis_core.evaluation.checks import Protocol
 from vis_core.evaluation.tubes import decode_tubes
-from vis_core.evaluation.video import Protocol, evaluate_video
+from vis_core.evaluation.video import evaluate_video
 from vis_core.rle import encode_dense
 
 FOLDER = root() / "hq_eval"

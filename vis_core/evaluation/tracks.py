@@ -20,9 +20,10 @@ import numpy as np
 from vis_core.errors import DataError
 from vis_core.evaluation.accumulate import AREA_RANGES, OCCLUSION_RANGES, accumulate, mean_of_present, summarise
 from vis_core.evaluation.boundary import DILATION_RATIO
+from vis_core.evaluation.checks import Protocol, check_video_ids
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.results import Results
-from vis_core.evaluation.video import Protocol, VideoOutcome, evaluate_video
+from vis_core.evaluation.video import VideoOutcome, evaluate_video
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +112,7 @@ def evaluate_splits(
     protocol = Protocol(**options)
     if protocol.iou_type not in ("segm", "boundary"):
         raise ValueError(f"iou_type: expected 'segm' or 'boundary', got {protocol.iou_type!r}")
-    unknown = sorted(set(results.video_ids) - ground_truth.videos.keys())
-    if unknown:
-        raise DataError(f"{results.name}: video_id {unknown[0]} is not in {ground_truth.name} ({len(unknown)} such)")
+    check_video_ids(ground_truth, results)
     selected = {name: _select(ground_truth, video_ids) for name, video_ids in splits.items()}
     if ground_truth.has_refined_masks:
         logger.info("%s: 'segmentations_refined' takes the place of 'segmentations' throughout.", ground_truth.name)

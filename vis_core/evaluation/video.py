@@ -13,30 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vis_core.errors import DataError
 from vis_core.evaluation.accumulate import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, OCCLUSION_RANGES
-from vis_core.evaluation.boundary import DILATION_RATIO, boundaries
+from vis_core.evaluation.boundary import boundaries
+from vis_core.evaluation.checks import Protocol, check_sizes, known_detections, known_objects
 from vis_core.evaluation.ground_truth import GroundTruth, GroundTruthTrack
 from vis_core.evaluation.matching import match_video
 from vis_core.evaluation.results import Results, ResultTrack
 from vis_core.evaluation.tube_iou import quotient, tube_sums
 from vis_core.evaluation.tubes import DecodedTubes, decode_tubes
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What to compute and what to refuse; see :func:`vis_core.evaluation.tracks.evaluate_tracks`."""
-
-    iou_type: str = "segm"
-    occlusion: bool = False
-    strict_lengths: bool = True
-    strict_entries: bool = False
-    class_agnostic: bool = False
-    dilation_ratio: float = DILATION_RATIO
-
-    @property
-    def num_settings(self) -> int:
-        return len(AREA_RANGES) * (len(OCCLUSION_RANGES) if self.occlusion else 1)
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,8 @@ def evaluate_video(ground_truth: GroundTruth, results: Results, video_id: int, p
     """Compare one video's results with its ground truth. Raises DataError for what ``protocol`` refuses."""
     notes: Counter = Counter()
     category_index = {category: k for k, category in enumerate(ground_truth.category_ids)}
-    objects = _known_objects(ground_truth, video_id, category_index, protocol, notes)
-    detections = _known_detections(ground_truth, results, video_id, category_index, protocol, notes, objects)
+    objects = known_objects(ground_truth, video_id, category_index, protocol, notes)
+    detections = known_detections(ground_truth, results, video_id, category_index, protocol, notes, objects)
     if protocol.class_agnostic:  # one group, pooled category by category
         detections = sorted(detections, key=lambda track: category_index[track.category_id])
         objects = sorted(objects, key=lambda track: category_index[track.category_id])
@@ -98,7 +82,7 @@ def evaluate_video(ground_truth: GroundTruth, results: Results, video_id: int, p
     g_begin = np.append(np.searchsorted(g_category, present), len(g_category))
 
     d_tubes, g_tubes = _decode(ground_truth, results, video_id, detections, objects, np.isin(d_category, g_category))
-    _check_sizes(ground_truth, results, video_id, detections, d_tubes, protocol, notes)
+    check_sizes(ground_truth, results, video_id, detections, d_tubes, protocol, notes)
     is_crowd = np.array([track.is_crowd for track in objects], bool)
     iou = _ious(d_tubes, g_tubes, d_begin, g_begin, is_crowd, ground_truth.videos[video_id].size, protocol)
     d_areas = d_tubes.average_areas()
@@ -125,64 +109,6 @@ def evaluate_video(ground_truth: GroundTruth, results: Results, video_id: int, p
     )
 
 
-def _known_objects(
-    ground_truth: GroundTruth, video_id: int, categories: dict, protocol: Protocol, notes: Counter
-) -> list[GroundTruthTrack]:
-    """The video's objects of known category, checked."""
-    objects = []
-    for track in ground_truth.tracks(video_id):
-        if protocol.strict_lengths:
-            ground_truth.check_track(track)
-        if track.category_id not in categories:
-            if protocol.strict_lengths:
-                raise DataError(
-                    f"{ground_truth.name}: video {video_id}, annotation {track.id}: "
-                    f"category_id {track.category_id} is not in 'categories'"
-                )
-            notes["annotations of a category that the ground truth does not list were left out"] += 1
-            continue
-        if protocol.occlusion and track.occlusion is None:
-            notes["annotations without any occlusion tag count in no occlusion level"] += 1
-        objects.append(track)
-    return objects
-
-
-def _known_detections(
-    ground_truth: GroundTruth,
-    results: Results,
-    video_id: int,
-    categories: dict,
-    protocol: Protocol,
-    notes: Counter,
-    objects: list[GroundTruthTrack],
-) -> list[ResultTrack]:
-    """The video's detections of known category, checked."""
-    video = ground_truth.videos[video_id]
-    length = video.length or (len(objects[0].segmentations) if objects else None)
-    detections, seen = [], {}
-    for track in results.tracks(video_id):
-        where = f"{results.name}: entry {track.position} (video {video_id})"
-        if length is not None and len(track.segmentations) != length:
-            if protocol.strict_lengths:
-                raise DataError(f"{where}: {len(track.segmentations)} segmentations, the video has {length} frames")
-            notes["tracks of another length than their video: only common frames were compared"] += 1
-        if protocol.strict_lengths and not math.isfinite(track.score):
-            raise DataError(f"{where}: 'score' is {track.score}")
-        if protocol.strict_entries:
-            twins = seen.setdefault((track.category_id, track.score), [])
-            twin = next((other for other in twins if other.segmentations == track.segmentations), None)
-            if twin is not None:
-                raise DataError(f"{where}: the same track as entry {twin.position}")
-            twins.append(track)
-        if track.category_id not in categories:
-            if protocol.strict_entries:
-                raise DataError(f"{where}: category_id {track.category_id} is not in {ground_truth.name}")
-            notes["tracks of a category that the ground truth does not list were left out"] += 1
-            continue
-        detections.append(track)
-    return detections
-
-
 def _decode(
     ground_truth: GroundTruth,
     results: Results,
@@ -203,32 +129,6 @@ def _decode(
         decode_tubes([track.segmentations for track in detections], detection, compared),
         decode_tubes([track.segmentations for track in objects], annotation),
     )
-
-
-def _check_sizes(
-    ground_truth: GroundTruth,
-    results: Results,
-    video_id: int,
-    detections: Sequence[ResultTrack],
-    tubes: DecodedTubes,
-    protocol: Protocol,
-    notes: Counter,
-) -> None:
-    """Every mask has the video's size, where the ground truth tells it."""
-    size = ground_truth.videos[video_id].size
-    if size is None:
-        return
-    wrong = (tubes.sizes != size).any(axis=1)
-    if not wrong.any():
-        return
-    mask = int(np.argmax(wrong))
-    track, frame = (int(i[0]) for i in np.nonzero(tubes.index == mask))
-    if protocol.strict_lengths:
-        raise DataError(
-            f"{results.name}: entry {detections[track].position} (video {video_id}), frame {frame}: "
-            f"mask of size {tubes.sizes[mask].tolist()}, the video has {list(size)}"
-        )
-    notes["masks of another size than their video count as absent on both sides"] += int(wrong.sum())
 
 
 def _ious(

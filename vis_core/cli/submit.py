@@ -1,0 +1,32 @@
+"""``vis submit``: a results file, checked and packed for the public evaluation servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vis_core.cli.progress import progress
+from vis_core.evaluation import GroundTruth, Results, write_submission
+from vis_core.evaluation.checks import check_submission
+
+
+def submit(
+    results: Annotated[Path, typer.Argument(help="Results file in the YouTube-VIS form.")],
+    gt: Annotated[Path, typer.Option(help="The split's json: videos and categories; annotations are not needed.")],
+    out: Annotated[Path | None, typer.Option(help="Archive to write; by default beside the results, .zip.")] = None,
+) -> None:
+    """Check a results file against its split and pack it for an evaluation server.
+
+    Example: vis submit output/inference/results.json --gt datasets/ytvis_2021/valid.json
+    """
+    ground_truth, tracks = GroundTruth.load(gt), Results.load(results)
+    archive = results.with_suffix(".zip") if out is None else out
+    with progress("checking", len(tracks.video_ids), "videos") as advance:
+        check_submission(ground_truth, tracks, advance)
+    empty = len(ground_truth.videos) - len(tracks.video_ids)
+    if empty:
+        print(f"note: {empty} of {len(ground_truth.videos)} videos have no track")
+    write_submission(results, archive)
+    print(f"{len(tracks)} tracks in {len(tracks.video_ids)} videos: {archive}")
