@@ -173,6 +173,7 @@ class TubeBuilder:
             self._encode_later(frame, track_ids, masks)
         else:
             self._collect(0)
+            self._open(track_ids)
             self._store(frame, track_ids, encode_masks(masks))
         for track_id, score, label in zip(track_ids, scores, labels):
             track = self._tracks[track_id]
@@ -182,8 +183,7 @@ class TubeBuilder:
                 track.labels[label] += 1
 
     def _encode_later(self, frame: int, track_ids: list, masks: torch.Tensor) -> None:
-        for track_id in track_ids:  # the order of first appearance must not wait for the thread
-            self._tracks.setdefault(track_id, _Track())
+        self._open(track_ids)  # the order of first appearance must not wait for the thread
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode-masks")
         edges = _edges(_boolean(masks))
@@ -191,6 +191,10 @@ class TubeBuilder:
         future = self._thread.submit(_encode_on_stream, edges, masks.shape[1], stream)
         self._pending.append((future, frame, track_ids))
         self._collect(self.MAX_PENDING)
+
+    def _open(self, track_ids: list) -> None:
+        for track_id in track_ids:
+            self._tracks.setdefault(track_id, _Track())
 
     def _collect(self, max_pending: int) -> None:
         """Wait until no more than ``max_pending`` frames are being encoded."""
@@ -200,7 +204,12 @@ class TubeBuilder:
 
     def _store(self, frame: int, track_ids: list, rles: list[RLE]) -> None:
         for track_id, rle in zip(track_ids, rles):
-            self._tracks.setdefault(track_id, _Track()).segmentations[frame] = rle
+            if track_id in self._tracks:
+                self._tracks[track_id].segmentations[frame] = rle
+
+    def discard(self, track_id: Hashable) -> None:
+        """Forget an object and its masks. Its identity must not be used again."""
+        del self._tracks[track_id]
 
     def segmentations(self, track_id: int, num_frames: int) -> list[RLE | None]:
         """The object's masks as one list of ``num_frames`` entries, None where it was not seen.
