@@ -1,0 +1,113 @@
+"""Blocks of the query decoder: attention and feed-forward network, each with residual and layer norm after it.
+
+Shapes: B images, Q queries, S tokens, C channels, M heads.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the parameters of ``nn.MultiheadAttention``, through PyTorch's fused kernels.
+
+    A mask is shared by all heads and not copied for them.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            query: (B, Q, C).
+            key, value: (B, S, C).
+            allowed: (B, Q, S) bool, what may be attended to; at least one token for every query.
+
+        Returns:
+            (B, Q, C).
+        """
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        projected = (F.linear(x, weight, bias) for x, weight, bias in zip((query, key, value), weights, biases))
+        q, k, v = (x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in projected)  # (B, M, Q or S, C / M)
+        mask = None if allowed is None else allowed[:, None]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class SelfAttentionLayer(nn.Module):
+    """Queries attend to each other; their positions steer where, and are not passed on."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, num_heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, queries: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """(B, Q, C), (1, Q, C) -> (B, Q, C)."""
+        placed = queries + positions
+        return self.norm(queries + self.self_attn(placed, placed, queries))
+
+
+class CrossAttentionLayer(nn.Module):
+    """Queries attend to tokens of a map."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.multihead_attn = Attention(dim, num_heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        positions: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        allowed: torch.Tensor,
+    ) -> torch.Tensor:
+        """(B, Q, C), (1, Q, C), twice (B, S, C), (B, Q, S) bool -> (B, Q, C)."""
+        return self.norm(queries + self.multihead_attn(queries + positions, keys, values, allowed))
+
+
+class FeedForwardLayer(nn.Module):
+    """Two linear layers with ReLU between."""
+
+    def __init__(self, dim: int, dim_feedforward: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, dim_feedforward)
+        self.linear2 = nn.Linear(dim_feedforward, dim)
+        self.norm = nn.LayerNorm(dim)
+        nn.init.xavier_uniform_(self.linear1.weight)
+        nn.init.xavier_uniform_(self.linear2.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, Q, C) -> (B, Q, C)."""
+        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; none after the last."""
+
+    def __init__(self, dim_in: int, dim_hidden: int, dim_out: int, num_layers: int) -> None:
+        super().__init__()
+        dims = [dim_in] + [dim_hidden] * (num_layers - 1) + [dim_out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., dim_in) -> (..., dim_out)."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
