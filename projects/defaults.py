@@ -6,6 +6,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from projects.masktrack_rcnn import add_masktrack_rcnn_config
 from vis_core.config import add_vis_config
+from vis_core.modeling import add_mask2former_config
 
 METHODS = (add_masktrack_rcnn_config,)
 
@@ -13,6 +14,7 @@ METHODS = (add_masktrack_rcnn_config,)
 def add_all_configs(cfg: CfgNode) -> None:
     """Add the shared keys and every method's keys to Detectron2's defaults, in place."""
     add_vis_config(cfg)
+    add_mask2former_config(cfg)
     for add_config in METHODS:
         add_config(cfg)
 
