@@ -2,9 +2,12 @@
 
 from detectron2.config import CfgNode as CN
 
+from vis_core.modeling import add_mask2former_config
+
 
 def add_ctvis_config(cfg: CN) -> None:
-    """Add the method's keys, in place. The segmenter's are those of vis_core.modeling.mask2former."""
+    """Add the method's keys and those of its segmenter, in place."""
+    add_mask2former_config(cfg)
     node = cfg.MODEL.CTVIS = CN()
     # The head that embeds queries: layers and their width; 0 layers = the query itself.
     node.REID_LAYERS = 3
