@@ -187,17 +187,23 @@ def test_segmenter(fixtures, variant):
         whole = seen[name].double()
         close([whole.mean(), whole.std(), whole.abs().max()], z[f"{name}_stat"], tolerance)
     masks, embeds = seen["pred_masks"][0].double().flatten(1), seen["pred_embeds"][0].double()
-    per_query = torch.stack([masks.mean(1), masks.std(1), (masks > 0).double().mean(1)], dim=1)
-    close(per_query, z["pred_masks_per_query"], LOGITS)
+    close(torch.stack([masks.mean(1), masks.std(1)], dim=1), z["pred_masks_per_query"][:, :2], LOGITS)
+    area = z["pred_masks_per_query"][:, 2]
+    assert ((masks > LOGITS).double().mean(1).numpy() <= area + 1e-6).all()
+    assert ((masks > -LOGITS).double().mean(1).numpy() >= area - 1e-6).all()
     close(torch.stack([embeds.mean(1), embeds.norm(dim=1)], dim=1), z["pred_embeds_per_query"], LOGITS)
 
+    # Logits within the tolerance of 0 may fall on either side.
     num_heads = head.predictor.transformer_cross_attention_layers[0].multihead_attn.num_heads
     for i, aux in enumerate(outputs["aux_outputs"]):
         steering = F.interpolate(aux["pred_masks"], size=maps[i % 3].shape[-2:], mode="bilinear", align_corners=False)
-        blocked = steering.flatten(2).sigmoid() < 0.5
-        assert blocked.all(dim=-1).sum() == z["attn_all_masked_rows"][i]
-        allowed = seen[f"xattn{i}_in"][4]
-        assert num_heads * (~allowed).sum() == z["attn_masked_true_count"][i]
+        steering = steering.flatten(2)
+        num_empty = z["attn_all_masked_rows"][i]
+        assert (steering < -LOGITS).all(dim=-1).sum() <= num_empty <= (steering < LOGITS).all(dim=-1).sum()
+        if num_empty == (steering < 0).all(dim=-1).sum():
+            blocked = (~seen[f"xattn{i}_in"][4]).sum()
+            doubtful = (steering.abs() < LOGITS).sum()
+            assert abs(blocked - z["attn_masked_true_count"][i] / num_heads) <= doubtful
 
     close(sine_position_code(*maps[0].shape[-2:], 256), z["pos_enc_level0"], 1e-5)
     code = sine_position_code(*maps[2].shape[-2:], 256)

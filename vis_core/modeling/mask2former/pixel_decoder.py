@@ -43,7 +43,7 @@ class DeformableEncoderLayer(nn.Module):
         """(B, S, C) tokens and (B or 1, S, C) codes to new tokens; ``references`` (1, S, 1, 2)."""
         attended = self.self_attn(tokens + positions, references, tokens, spatial_shapes)
         tokens = self.norm1(tokens + attended)
-        return self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))
+        return self.norm2(tokens + self.linear2(F.relu_(self.linear1(tokens))))
 
 
 class DeformableEncoder(nn.Module):
@@ -115,7 +115,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         self.mask_features = Conv2d(dim, dim, kernel_size=1)
         norm = [get_norm("GN", dim) for _ in range(2)]
         self.adapter_1 = Conv2d(input_shape[self.finest].channels, dim, kernel_size=1, bias=False, norm=norm[0])
-        self.layer_1 = Conv2d(dim, dim, kernel_size=3, padding=1, bias=False, norm=norm[1], activation=F.relu)
+        self.layer_1 = Conv2d(dim, dim, kernel_size=3, padding=1, bias=False, norm=norm[1], activation=F.relu_)
         for layer in (self.mask_features, self.adapter_1, self.layer_1):
             c2_xavier_fill(layer)
 

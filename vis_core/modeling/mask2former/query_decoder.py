@@ -94,7 +94,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         keys = [x + self._position_code(size, x) for x, size in zip(values, sizes)]  # L x (B, hw, C)
         steering = None
         if not with_aux:
-            steering = [_resize(mask_features, size) for size in sizes[: len(self.transformer_ffn_layers)]]
+            steering = [_shrink(mask_features, size) for size in sizes[: len(self.transformer_ffn_layers)]]
 
         positions = self.query_embed.weight[None]  # (1, Q, C)
         queries = self.query_feat.weight.expand(len(mask_features), -1, -1)  # (B, Q, C)
@@ -153,3 +153,13 @@ def allowed_tokens(mask_logits: torch.Tensor) -> torch.Tensor:
 
 def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _shrink(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """:func:`_resize` by reading only what counts: at an even factor, the mean of the four pixels in the middle."""
+    steps = [before // after for before, after in zip(x.shape[-2:], size)]
+    if any(step % 2 or step * after != before for step, after, before in zip(steps, size, x.shape[-2:])):
+        return _resize(x, size)
+    down, across = steps
+    rows = x[..., down // 2 - 1 :: down, :] + x[..., down // 2 :: down, :]
+    return (rows[..., across // 2 - 1 :: across] + rows[..., across // 2 :: across]) / 4
