@@ -195,3 +195,12 @@ def test_unknown_names_are_config_errors():
     cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["res2", "p3"]
     with pytest.raises(ConfigError, match="IN_FEATURES: the backbone puts out no p3"):
         build_model(cfg)
+
+
+@torch.no_grad()
+def test_head_compiles_without_graph_break(model):
+    head = model.eval().sem_seg_head
+    features = model.backbone(torch.randn(1, 3, 64, 96))
+    compiled = torch.compile(head, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(features)["pred_masks"], head(features)["pred_masks"])
+    torch._dynamo.reset()
