@@ -2,12 +2,9 @@
 
 from detectron2.config import CfgNode as CN
 
-from vis_core.modeling import add_mask2former_config
-
 
 def add_ctvis_config(cfg: CN) -> None:
-    """Add the method's keys and those of its segmenter, in place."""
-    add_mask2former_config(cfg)
+    """Add the method's keys, in place; its segmenter's are those of vis_core/modeling/mask2former/config.py."""
     node = cfg.MODEL.CTVIS = CN()
     # The head that embeds queries: layers and their width; 0 layers = the query itself.
     node.REID_LAYERS = 3

@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from weights import fill
 
 import projects
+from projects.ctvis import VideoTracks
 from vis_core.config import merge_config
 
 CONFIGS = Path(projects.__file__).resolve().parents[1] / "configs" / "ctvis"
@@ -79,6 +80,11 @@ def drawn_clip(seed: int, num_frames: int, height: int, width: int, sha1: str | 
 def as_frames(rgb: np.ndarray) -> list[torch.Tensor]:
     """(T, H, W, 3) uint8 to T tensors (3, H, W)."""
     return [torch.from_numpy(frame).permute(2, 0, 1) for frame in rgb]
+
+
+def track_masks(tracks: VideoTracks, num_frames: int) -> list[list[dict | None]]:
+    """The run-length masks of every track, also of those that are not put out."""
+    return [tracks._masks.segmentations(track.key, num_frames) for track in tracks._tracks.values()]
 
 
 class ScriptedRand:

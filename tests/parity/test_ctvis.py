@@ -12,7 +12,7 @@ import pycocotools.mask as coco_mask
 import pytest
 import torch
 from conftest import root
-from ctvis_model import config, drawn_clip
+from ctvis_model import config, drawn_clip, track_masks
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
@@ -23,6 +23,7 @@ from projects.ctvis.tracks import VideoTracks
 from vis_core.data import PseudoClipMapper, TestMapper, VideoClipMapper, categories
 from vis_core.data.builtin import BUILTIN_SPLITS
 from vis_core.tracking import EmbeddingBank
+from vis_core.tube import decode_mask
 
 FOLDER = root() / "ctvis"
 CLOSE = 1e-5
@@ -52,10 +53,10 @@ def tracker_and_tracks(settings: dict) -> tuple[CTVISTracker, VideoTracks]:
         num_dead_frames=settings["num_dead_frames"],
     )
     tracks = VideoTracks(
-        settings["temporal_score_type"],
-        settings["noise_frame_num"],
-        settings["suppress_frame_num"],
-        settings["none_frame_num"],
+        score_type=settings["temporal_score_type"],
+        noise_start=settings["noise_frame_num"],
+        noise_seen=settings["suppress_frame_num"],
+        noise_absent=settings["none_frame_num"],
     )
     return tracker, tracks
 
@@ -76,6 +77,8 @@ def test_tracker(setting, sequence, dtype):
         tracked = tracker.step(logits[t], masks[t], embeds[t])
         pairs.append([list(pair) for pair in zip(tracked.queries, tracked.ids)])
         gone = tracks.add_frame(t, tracked.ids, logits[t][tracked.queries].numpy())
+        found = masks[t][tracked.queries] > 0
+        tracks.add_masks(t, tracked.ids, found, found.sum(dim=(1, 2)), found.sum(dim=(1, 2)))
         for query, id_ in zip(tracked.queries, tracked.ids):
             query_of.setdefault(id_, {})[t] = query
         for id_ in gone:
@@ -83,6 +86,10 @@ def test_tracker(setting, sequence, dtype):
             removed.add(id_)
 
     assert pairs == expected["frame_query_id"]
+    for id_, segmentations in zip(tracks.ids, track_masks(tracks, len(logits))):
+        for t, rle in enumerate(segmentations):
+            query = query_of[id_].get(t)
+            assert rle is None if query is None else (decode_mask(rle) == (masks[t, query] > 0).numpy()).all()
     assert [[query_of[i].get(t, -1) for t in range(len(logits))] for i in tracks.ids] == expected["out_mask_query"]
     np.testing.assert_allclose(tracks.logits(), expected["out_logits"], rtol=0, atol=CLOSE)
     assert sorted(removed & set(tracks.ids)) == expected["ids_with_dropped_history"]

@@ -181,7 +181,7 @@ class D2SwinTransformer(Backbone):
         self._out_feature_strides = {f"res{stage + 2}": 4 * 2**stage for stage in range(len(depths))}
         self._out_feature_channels = {f"res{stage + 2}": dim * 2**stage for stage in range(len(depths))}
         self.patch_embed = PatchEmbed(dim, in_channels)
-        drop_paths = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        drop_paths = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()  # also for a meta model
         self.layers = nn.ModuleList()
         for stage, depth in enumerate(depths):
             first, is_last = sum(depths[:stage]), stage == len(depths) - 1
