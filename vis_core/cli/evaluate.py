@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     lenient: Annotated[
         bool,
-        typer.Option(help="Tolerate what the official evaluator does: wrong lengths and sizes, unknown classes ..."),
+        typer.Option("--lenient", help="Tolerate what the official evaluator does: wrong lengths, sizes, classes."),
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 1,
 ) -> None:

@@ -101,10 +101,6 @@ class GroundTruth:
         return sorted(self.categories)
 
     @property
-    def num_tracks(self) -> int:
-        return len(self._entries)
-
-    @property
     def has_annotations(self) -> bool:
         return len(self._entries) > 0
 
@@ -125,6 +121,10 @@ class GroundTruth:
         part = copy.copy(self)
         part._entries = self._entries.subset(video_ids)
         return part
+
+    def count(self, video_id: int) -> int:
+        """Number of the video's annotated objects."""
+        return self._entries.count(video_id)
 
     def tracks(self, video_id: int) -> list[GroundTruthTrack]:
         """The video's annotated objects in file order."""
