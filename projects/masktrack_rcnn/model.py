@@ -8,6 +8,7 @@ Shapes: B clips, (h, w) the network's input size, (H, W) the video's own size, N
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 from collections.abc import Iterable, Iterator
@@ -80,35 +81,48 @@ class MaskTrackRCNN(GeneralizedRCNN):
         return [{"tubes": self.predict(video)} for video in batched_inputs]
 
     def losses(self, clips: list[dict]) -> dict[str, torch.Tensor]:
-        """loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask and loss_match of B clips."""
+        """loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask and loss_match; their sum is to be minimised.
+
+        Each loss is the mean of the clips' own, as with the one clip a GPU of the published schedule; what is drawn at
+        random for a clip follows from its ``seed`` where it has one. So a step on a global batch is the same however
+        many processes share it (batch norm on batch statistics apart).
+        """
         num_clips = len(clips)
         # Key frames first, then reference frames; both go through the backbone with gradient. (2B frames)
         images = self.preprocess_image([{"image": clip["image"][k]} for k in (0, 1) for clip in clips])
-        objects = [visible(clip["instances"][k]).to(self.device) for k in (0, 1) for clip in clips]
         features = self.backbone(images.tensor)
+        clip_losses, accuracies = [], []
+        for b, clip in enumerate(clips):
+            pair = ImageList(images.tensor[b::num_clips], images.image_sizes[b::num_clips])
+            objects = [visible(frame).to(self.device) for frame in clip["instances"][:2]]
+            with seeded(clip["seed"]) if "seed" in clip else contextlib.nullcontext():
+                losses, accuracy = self.pair_losses(pair, {k: x[b::num_clips] for k, x in features.items()}, objects)
+            clip_losses.append(losses)
+            accuracies.append(accuracy)
+        get_event_storage().put_scalar("match_accuracy", sum(accuracies) / num_clips)
+        return {name: sum(losses[name] for losses in clip_losses) / num_clips for name in clip_losses[0]}
 
-        num_keys = 2 * num_clips if self.symmetric_training else num_clips
+    def pair_losses(
+        self, images: ImageList, features: dict[str, torch.Tensor], objects: list[Instances]
+    ) -> tuple[dict[str, torch.Tensor], float]:
+        """Losses and match accuracy (percent) of one clip's key and reference frame (2 images)."""
+        num_keys = 2 if self.symmetric_training else 1
         key_images = ImageList(images.tensor[:num_keys], images.image_sizes[:num_keys])
         key_features = {name: x[:num_keys] for name, x in features.items()}
         proposals, proposal_losses = self.proposal_generator(key_images, key_features, objects[:num_keys])
         positives, positive_ids = self.track_head.sample(proposals, objects[:num_keys])
         _, detector_losses = self.roi_heads(key_images, key_features, proposals, objects[:num_keys])
 
-        # The frame that stands num_clips further on (cyclically) shows the same clip at the other time.
-        others = [(k + num_clips) % (2 * num_clips) for k in range(2 * num_clips)]
-        first_ref = 2 * num_clips - num_keys
-        ref_features = {name: x[first_ref:] for name, x in features.items()}
-        references = self.track_head(ref_features, [x.gt_boxes for x in objects[first_ref:]])
-        references = references.split([len(x) for x in objects[first_ref:]])
+        # Frame k's proposals are matched with the objects of the other frame: 1 for the key frame, 0 for frame 1.
+        others = [1, 0][:num_keys]
+        ref_features = {name: x[others] for name, x in features.items()}
+        references = self.track_head(ref_features, [objects[k].gt_boxes for k in others])
+        references = references.split([len(objects[k]) for k in others])
         embeds = self.track_head(key_features, positives).split([len(x) for x in positives])
         loss_match, accuracy = self.track_head.losses(
-            embeds,
-            positive_ids,
-            [references[others[k] - first_ref] for k in range(num_keys)],
-            [objects[others[k]].gt_ids for k in range(num_keys)],
+            embeds, positive_ids, references, [objects[k].gt_ids for k in others]
         )
-        get_event_storage().put_scalar("match_accuracy", accuracy.item())
-        return {**proposal_losses, **detector_losses, "loss_match": loss_match}
+        return {**proposal_losses, **detector_losses, "loss_match": loss_match}, accuracy.item()
 
     def predict(self, video: dict) -> list[Tube]:
         """Tubes of one video: score = mean and class = majority over the frames where the object was seen."""

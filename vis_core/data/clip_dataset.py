@@ -63,7 +63,7 @@ class ClipDataset(Dataset):
         source, item, seed = key
         try:
             with seeded(seed):
-                return self._clip(self.sources[source], item)
+                return {**self._clip(self.sources[source], item), "seed": seed}
         except VisError as e:
             return e
 
