@@ -179,7 +179,7 @@ class RecordingTracker(ExemplarTracker):
     def reset(self):
         super().reset()
         self.tables = []
-        self.recorded = [] if not hasattr(self, "recorded") else self.recorded
+        self.recorded = getattr(self, "recorded", [])  # one list for the model's copies of this tracker
         self.recorded.append(self.tables)
 
     def match(self, *args):
@@ -206,6 +206,7 @@ def test_tracks_end_to_end(fixtures, r50, order, name, frames_per_batch, monkeyp
             masks = unpack_masks(z[f"{clip}/{t}/det_masks"], height, width)[kept]
             assert mask_iou(ours.pred_masks.numpy(), masks).min(initial=1) >= MASK_IOU
         theirs = [z[key] for key in z.files if key.startswith(f"{clip}/") and key.endswith(f"{name}_match")]
+        assert not theirs or len(tracker.recorded[-1]) == len(theirs)
         for mine, table in zip(tracker.recorded[-1], theirs):
             close(mine, table, LOGITS)
 

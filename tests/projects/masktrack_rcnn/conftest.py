@@ -23,6 +23,11 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
+def masktrack_configs() -> Path:
+    return CONFIGS
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """A function: options -> config of a model that is tiny even beside shapesvis_tiny.yaml."""
 

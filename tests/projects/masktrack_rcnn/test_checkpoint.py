@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -60,7 +62,15 @@ def test_background_moves_to_the_end_in_the_file_of_2019_only():
 
 @pytest.fixture(scope="module")
 def model(tiny_config):
-    return build_model(tiny_config("MODEL.BACKBONE.FREEZE_BN_STATISTICS", "True", "MODEL.FPN.NORM", ""))
+    # As in the published models, so that every rule has something to rename.
+    published = {
+        "MODEL.BACKBONE.FREEZE_BN_STATISTICS": "True",
+        "MODEL.SMALL_RESNET.BLOCKS": "[1, 1, 1, 1]",
+        "MODEL.FPN.NORM": "",
+        "MODEL.ROI_BOX_HEAD.NUM_CONV": "0",
+        "MODEL.ROI_BOX_HEAD.NUM_FC": "2",
+    }
+    return build_model(tiny_config(*itertools.chain(*published.items())))
 
 
 def published_names(model, prefix: str = "detector.") -> dict[str, torch.Tensor]:

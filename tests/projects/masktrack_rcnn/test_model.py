@@ -193,3 +193,14 @@ def test_norms_of_the_pyramid(tiny_config, make_clip, norm):
     cfg = tiny_config("MODEL.FPN.NORM", norm, "MODEL.FPN.OUT_CHANNELS", "32")
     losses, _ = train_step(build_model(cfg), [make_clip(0)])
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_draws_follow_the_clips_seed_and_the_batch_is_the_mean_of_its_clips(tiny_config, make_clip):
+    torch.manual_seed(0)
+    model = build_model(tiny_config("MODEL.BACKBONE.FREEZE_BN_STATISTICS", "True", "MODEL.FPN.NORM", ""))
+    clips = [{**make_clip(k, (0, 1), (1, 2)), "seed": 40 + k} for k in range(2)]
+    together, _ = train_step(model, clips)
+    alone = [train_step(model, [clip])[0] for clip in reversed(clips)]
+    for name in LOSSES:
+        mean = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(together[name], mean, rtol=1e-5, atol=1e-6)
