@@ -23,7 +23,6 @@ from detectron2.utils.events import get_event_storage
 from projects.masktrack_rcnn.track_head import TrackHead
 from projects.masktrack_rcnn.tracker import ExemplarTracker
 from vis_core.data.seeding import seeded
-from vis_core.data.seeding import seeded
 from vis_core.modeling import freeze_bn_statistics
 from vis_core.tube import Tube, TubeBuilder
 
