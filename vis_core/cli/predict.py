@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from detectron2.config import CfgNode
 
 from vis_core.checkpoint.files import write_text
 from vis_core.cli.progress import progress
@@ -36,6 +37,14 @@ def predict(
     pairs = [part for opt in opts or [] for part in opt.split("=", 1)]
     cfg = merge_config(projects.default_config(), config_file, [*pairs, "MODEL.WEIGHTS", weights])
     check_device(cfg)
+    segment(cfg, video, out, score, skip_bad_frames)
+
+
+def segment(cfg: CfgNode, video: Path, out: Path, score: float, skip_bad_frames: bool = False) -> None:
+    """Run the model of ``cfg`` over ``video`` and write overlay.mp4, results.json and video.json into ``out``.
+
+    Tubes below ``score`` are written but not drawn.
+    """
     source = open_video(video, skip_bad=skip_bad_frames)
     predictor = VideoPredictor(cfg)
     out.mkdir(parents=True, exist_ok=True)

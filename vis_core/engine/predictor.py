@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -10,9 +11,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from vis_core.checkpoint import VideoCheckpointer
-from vis_core.data import FrameSource, NetworkFrames, open_video
-from vis_core.errors import CheckpointError
+from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video
+from vis_core.errors import CheckpointError, VisError
 from vis_core.tube import Tube
+
+logger = logging.getLogger(__name__)
 
 
 class VideoPredictor:
@@ -42,7 +45,7 @@ class VideoPredictor:
         self.model = build_model(self.cfg).eval()
         VideoCheckpointer(self.model, require_all=True).load(cfg.MODEL.WEIGHTS)
         names = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN
-        self.class_names: list[str] = list(MetadataCatalog.get(names[0]).get("thing_classes", [])) if names else []
+        self.class_names: list[str] = _class_names(names[0]) if names else []
 
     def __call__(self, video, on_frame: Callable[[], None] | None = None) -> list[Tube]:
         """Tubes of one video.
@@ -65,6 +68,18 @@ class VideoPredictor:
         }
         with torch.no_grad():
             return self.model([record])[0]["tubes"]
+
+
+def _class_names(dataset_name: str) -> list[str]:
+    """Classes of a data set; none if its names stand in a json that is not there."""
+    known = MetadataCatalog.get(dataset_name).get("thing_classes")
+    if known:
+        return list(known)
+    try:
+        return list(dataset_metadata(dataset_name).thing_classes)
+    except VisError as e:
+        logger.warning("classes are shown as numbers: %s", e)
+        return []
 
 
 class _Counted:
