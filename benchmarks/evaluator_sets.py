@@ -78,14 +78,15 @@ def write_set(size: SetSize, folder: Path, seed: int = 0) -> tuple[Path, Path]:
 def blob(rng: np.random.Generator, length: int) -> dict:
     """A drifting outline: per frame centre and radii, plus waves along the upper and the lower edge."""
     radius = 40 * (330 / 40) ** rng.random()
-    start = rng.random(2) * (WIDTH, HEIGHT)
-    speed = rng.normal(0, 4, 2)
+    start = rng.uniform(0.2, 0.8, 2) * (WIDTH, HEIGHT)
+    speed = rng.normal(0, 2, 2)
     time = np.arange(length)[:, None]
     return {
         "centre": start + speed * time,  # (T, 2)
         "radii": radius * (1 + 0.1 * np.sin(0.2 * time + rng.random(2) * 6)),  # (T, 2)
         "waves": rng.random((2, 3, 3)) * (0.2, 12, 6),  # amplitude, frequency, phase of three waves on either edge
         "missing": rng.random(length) < 0.05,
+        "seed": int(rng.integers(2**31)),
     }
 
 
@@ -96,18 +97,21 @@ def jitter(rng: np.random.Generator, shape: dict) -> dict:
         "centre": shape["centre"] + rng.normal(0, 0.06, 2) * shape["radii"],
         "radii": shape["radii"] * rng.normal(1, 0.06, 2),
         "missing": rng.random(len(shape["missing"])) < 0.05,
+        "seed": int(rng.integers(2**31)),
     }
 
 
 def draw(shape: dict) -> tuple[list[dict | None], list[int | None]]:
-    """RLEs and areas per frame, null where the blob is missing or out of sight."""
+    """RLEs and areas per frame, null where the blob is missing or out of sight. Edges are rough by a pixel."""
     masks, areas = [], []
+    rng = np.random.default_rng(shape["seed"])
     for centre, radii, missing in zip(shape["centre"], shape["radii"], shape["missing"]):
         columns = np.arange(max(0, int(centre[0] - radii[0])), min(WIDTH, int(centre[0] + radii[0])))
         across = (columns - centre[0]) / radii[0]
         half = radii[1] * np.sqrt(np.maximum(0, 1 - across**2))
         amplitude, frequency, phase = np.moveaxis(shape["waves"], 2, 0)[..., None]  # each (2, 3, 1)
         edge = half * (1 + (amplitude * np.sin(frequency * across + phase)).sum(axis=1))  # (2, columns)
+        edge += rng.integers(-1, 2, edge.shape)
         top = np.clip(centre[1] - edge[0], 0, HEIGHT).astype(np.int64)
         bottom = np.clip(centre[1] + edge[1], 0, HEIGHT).astype(np.int64)
         inside = bottom > top

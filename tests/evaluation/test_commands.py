@@ -109,6 +109,7 @@ def test_a_submission_is_the_file(tmp_path):
         ({"video_id": 99}, "video_id 99 is not in"),
         ({"category_id": 99}, "category_id 99 is not in"),
         ({"segmentations": []}, "0 segmentations, the video has"),
+        ({"segmentations": [{"size": [160, 120], "counts": [19200]}] * 4}, "'counts' is not a string"),
     ],
 )
 def test_what_a_server_would_refuse_is_not_packed(tmp_path, change, words):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +195,8 @@ def test_edge_case(edge):
         else:
             strict = evaluate_tracks(edge["gt"], edge["results"], strict_entries=strict_entries)
             assert strict.stats == lenient.stats
+
+
+def test_the_docs_name_every_edge_case():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
+    assert not [edge["name"] for edge in EDGE_CASES if f"| {edge['name']} |" not in page]

@@ -127,22 +127,24 @@ def check_video_ids(ground_truth: GroundTruth, results: Results) -> None:
 def check_submission(ground_truth: GroundTruth, results: Results, progress: Callable[[], None] | None = None) -> None:
     """Check everything that an evaluation server would stumble over, video by video.
 
-    Ids, lengths, sizes, run-length strings, exact duplicates, and scores, which have to lie in [0, 1]. ``progress`` is
-    called after each video. Raises DataError for the first problem.
+    Ids, lengths, sizes, run-length strings (servers read no other spelling), exact duplicates, and scores, which have
+    to lie in [0, 1]. ``progress`` is called after each video. Raises DataError for the first problem.
     """
     check_video_ids(ground_truth, results)
     protocol = Protocol(strict_lengths=True, strict_entries=True)
     for video_id in results.video_ids:
         tracks = known_detections(ground_truth, results, video_id, ground_truth.categories, protocol, Counter(), [])
-        for track in tracks:
-            if not 0 <= track.score <= 1:
-                where = f"{results.name}: entry {track.position} (video {video_id})"
-                raise DataError(f"{where}: 'score' is {track.score}, expected 0 to 1")
         tubes = decode_tubes(
             [track.segmentations for track in tracks],
             lambda n: f"{results.name}: entry {tracks[n].position} (video {video_id})",  # noqa: B023
             [False] * len(tracks),
         )
         check_sizes(ground_truth, results, video_id, tracks, tubes, protocol, Counter())
+        for track in tracks:
+            where = f"{results.name}: entry {track.position} (video {video_id})"
+            if not 0 <= track.score <= 1:
+                raise DataError(f"{where}: 'score' is {track.score}, expected 0 to 1")
+            if any(mask and not isinstance(mask["counts"], str) for mask in track.segmentations):
+                raise DataError(f"{where}: a mask's 'counts' is not a string, the only form that servers read")
         if progress:
             progress()

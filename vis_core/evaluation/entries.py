@@ -15,7 +15,7 @@ import numpy as np
 from vis_core.errors import DataError
 from vis_core.rle import compiled
 
-_BLOCK = 1 << 22  # bytes read at a time
+_BLOCK = 1 << 20  # bytes read at a time
 _NO_NUMBER = np.iinfo(np.int64).min
 
 # Scanner state, kept between blocks.
