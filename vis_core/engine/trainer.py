@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import weakref
@@ -104,6 +105,7 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
-    return DistributedDataParallel(
-        model, device_ids=None if device.type == "cpu" else [device], broadcast_buffers=False
-    )
+    # Every process sees its own batch statistics; newer versions of PyTorch renamed the switch.
+    known = inspect.signature(DistributedDataParallel).parameters
+    switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(model, device_ids=None if device.type == "cpu" else [device], **{switch: False})

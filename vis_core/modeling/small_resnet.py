@@ -11,12 +11,20 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 
+from vis_core.errors import ConfigError
+
 
 @BACKBONE_REGISTRY.register()
 def build_small_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """Basic blocks of ``MODEL.SMALL_RESNET.WIDTHS``; the stem has half the width of res2, at least 16."""
+    """Basic blocks of ``MODEL.SMALL_RESNET.WIDTHS``; the stem has half the width of res2, at least 16.
+
+    Raises ConfigError unless there are four widths, all different, and four block counts.
+    """
     norm = cfg.MODEL.RESNETS.NORM
     widths, blocks = cfg.MODEL.SMALL_RESNET.WIDTHS, cfg.MODEL.SMALL_RESNET.BLOCKS
+    if len(widths) != 4 or len(blocks) != 4 or len({*widths}) != 4:
+        # Detectron2's basic block takes a shortcut without stride where the width stays.
+        raise ConfigError(f"MODEL.SMALL_RESNET: needs 4 different WIDTHS and 4 BLOCKS, got {widths} and {blocks}")
     stem = BasicStem(in_channels=input_shape.channels, out_channels=max(16, widths[0] // 2), norm=norm)
     stages, in_channels = [], stem.out_channels
     for index, (width, num_blocks) in enumerate(zip(widths, blocks)):

@@ -11,9 +11,10 @@ from .config import ShapesConfig
 from .generate import generate_shapes, shapes_paths
 from .outlines import CATEGORIES
 
+# Mild on purpose: a small model is to learn it on a CPU in minutes. Harder sets: register_shapes(difficulty=...).
 SPLITS = {
-    "shapesvis_train": ShapesConfig(num_videos=200, length=12, seed=1),
-    "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2),
+    "shapesvis_train": ShapesConfig(num_videos=300, length=10, seed=1, difficulty=0.2),
+    "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2),
 }
 _COLORS = [(230, 90, 70), (80, 160, 230), (240, 190, 60), (150, 100, 210), (90, 190, 110), (240, 130, 190)]
 
