@@ -64,5 +64,5 @@ def test_partial_weights_start_training_but_not_inference(tmp_path):
 
 
 def test_missing_file_is_one_line():
-    with pytest.raises(CheckpointError, match="weights file not found: nope.pth"):
+    with pytest.raises(CheckpointError, match=r"weights file not found: nope\.pth"):
         VideoCheckpointer(small_model()).load("nope.pth")

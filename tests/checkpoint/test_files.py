@@ -43,7 +43,7 @@ def test_nothing_from_a_file_is_executed(tmp_path):
     folder = tmp_path / "made_by_unpickling"
     path = tmp_path / "hostile.pth"
     torch.save({"model": {"a": torch.ones(1)}, "payload": RunsOnLoad(folder)}, path)
-    with pytest.raises(CheckpointError, match="hostile.pth"):
+    with pytest.raises(CheckpointError, match=r"hostile\.pth"):
         # A call of os.mkdir: PyTorch refuses the module as such, and so does the whole file.
         read_checkpoint(path)
     assert not folder.exists()
@@ -70,7 +70,7 @@ def test_truncated_file_names_itself(tmp_path):
 
 
 def test_missing_file():
-    with pytest.raises(CheckpointError, match="not found: nowhere.pth"):
+    with pytest.raises(CheckpointError, match=r"not found: nowhere\.pth"):
         read_checkpoint("nowhere.pth")
 
 
@@ -80,7 +80,7 @@ def test_safetensors(tmp_path):
     save_file({"w": torch.ones(2)}, str(tmp_path / "m.safetensors"))
     assert torch.equal(read_checkpoint(tmp_path / "m.safetensors")["w"], torch.ones(2))
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(CheckpointError, match="bad.safetensors"):
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
         read_checkpoint(tmp_path / "bad.safetensors")
 
 
