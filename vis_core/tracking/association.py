@@ -33,9 +33,7 @@ def cosine_similarity(embeds: torch.Tensor, references: torch.Tensor) -> torch.T
     return F.normalize(embeds, dim=1) @ F.normalize(references, dim=1).T
 
 
-def greedy_association(
-    affinity: np.ndarray, min_affinity: float, num_frames: np.ndarray | None = None
-) -> list[int]:
+def greedy_association(affinity: np.ndarray, min_affinity: float, num_frames: np.ndarray | None = None) -> list[int]:
     """Serve detections in order; each takes its best free track if their affinity exceeds ``min_affinity``.
 
     Args:

@@ -1,0 +1,152 @@
+"""CTVIS R-50 on a CPU: time a frame against the same network written the plain way, and memory by length of the video.
+
+    python benchmarks/ctvis_inference.py [--height 360 --width 640 --frames 4] [--memory 20 60 300]
+
+Weights are random. Times are processor time of one thread, the least of several runs, ours and the plain network's in
+turns. Memory is the peak of a process of its own for each length, of a network small enough to be done soon: what could
+grow with the video is the same, the transient part is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from plain_segmenter import plain_segmenter
+
+import projects
+from vis_core.config import merge_config
+
+from detectron2.modeling import build_model  # isort: skip  (projects makes it importable)
+
+ROOT = Path(__file__).resolve().parents[1]
+TOLERANCE = 1e-3
+# For the memory test: few channels and layers, but all queries, and masks of the full size.
+SMALL = {
+    "MODEL.BACKBONE.NAME": "build_small_resnet_backbone",
+    "MODEL.SMALL_RESNET.WIDTHS": "[16, 24, 32, 40]",
+    "MODEL.SMALL_RESNET.BLOCKS": "[1, 1, 1, 1]",
+    "MODEL.MASK_FORMER.HIDDEN_DIM": "32",
+    "MODEL.MASK_FORMER.NHEADS": "4",
+    "MODEL.MASK_FORMER.DIM_FEEDFORWARD": "32",
+    "MODEL.MASK_FORMER.DEC_LAYERS": "2",
+    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": "1",
+    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_DIM_FEEDFORWARD": "32",
+}
+
+
+def model(opts: dict[str, str], height: int, width: int):
+    torch.manual_seed(0)
+    options = [item for pair in {"MODEL.DEVICE": "cpu", **opts}.items() for item in pair]
+    cfg = merge_config(projects.default_config(), ROOT / "configs/ctvis/ytvis19_r50.yaml", options)
+    built = build_model(cfg).eval()
+    frame = next(iter(Frames(1, height, width)))
+    with torch.no_grad():  # queries and masks that differ, so that there are some dozens to track
+        head = built.sem_seg_head
+        head.predictor.class_embed.weight *= 8
+        head.predictor.query_feat.weight *= 16
+        head.predictor.query_embed.weight *= 16
+        for layer in head.predictor.mask_embed.layers:
+            layer.bias.zero_()
+        features, _ = head.pixel_decoder(built.backbone(built.preprocess_images([frame]).tensor))
+        head.pixel_decoder.mask_features.bias -= features.mean(dim=(0, 2, 3))
+    return built
+
+
+class Frames:
+    """T frames with a square that moves, made when they are asked for."""
+
+    def __init__(self, num_frames: int, height: int, width: int):
+        self.num_frames = num_frames
+        blocks = torch.randint(0, 255, (3, -(-height // 8), -(-width // 8)), dtype=torch.uint8)
+        blocks = blocks.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+        self.background = blocks[:, :height, :width]
+
+    def __iter__(self):
+        for t in range(self.num_frames):
+            frame = self.background.clone()
+            frame[:, 40 : frame.shape[1] // 2, 5 * t % 300 : 5 * t % 300 + 100] = 200
+            yield frame
+
+
+def video(num_frames: int, height: int, width: int) -> list[dict]:
+    return [{"image": Frames(num_frames, height, width), "height": height, "width": width}]
+
+
+@torch.no_grad()
+def network(net, frame: torch.Tensor) -> dict[str, torch.Tensor]:
+    images = net.preprocess_images([frame])
+    return net.sem_seg_head(net.backbone(images.tensor), with_aux=False)
+
+
+def compare_times(num_frames: int, height: int, width: int, repeat: int) -> None:
+    torch.set_num_threads(1)
+    net = model({"MODEL.CTVIS.TEST.WINDOW": "1"}, height, width)
+    inputs = video(num_frames, height, width)
+    frame = next(iter(inputs[0]["image"]))
+    ours, plain = network(net, frame), None
+    with plain_segmenter():
+        plain = network(net, frame)
+    difference = max(
+        (ours[key] - plain[key]).abs().max().item() for key in ("pred_logits", "pred_masks", "pred_embeds")
+    )
+    print(f"greatest difference of logits, masks and embeddings: {difference:.1e} (limit {TOLERANCE:.0e})")
+    for name, run, frames in (
+        ("network", lambda: network(net, frame), 1),
+        ("network, tracker, masks, run lengths", lambda: net(inputs), num_frames),
+    ):
+        least = {"ours": float("inf"), "plain": float("inf")}
+        for _ in range(repeat):
+            least["ours"] = min(least["ours"], cpu_seconds(run))
+            with plain_segmenter():
+                least["plain"] = min(least["plain"], cpu_seconds(run))
+        ours, plain = (1e3 * least[key] / frames for key in ("ours", "plain"))
+        print(f"{name}: {ours:.0f} ms a frame, plain {plain:.0f} ms, ratio {ours / plain:.2f}")
+
+
+def cpu_seconds(run) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def compare_memory(lengths: list[int], height: int, width: int) -> None:
+    peaks = []
+    for length in lengths:
+        command = [sys.executable, __file__, "--peak", str(length), "--height", str(height), "--width", str(width)]
+        megabytes, tubes, masks = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        peaks.append(float(megabytes))
+        print(f"{length} frames: peak {peaks[-1]:.0f} MiB ({tubes} tubes, {masks} masks), {peaks[-1] / peaks[0]:.3f}")
+
+
+def print_peak(num_frames: int, height: int, width: int) -> None:
+    torch.set_num_threads(1)
+    tubes = model(SMALL, height, width)(video(num_frames, height, width))[0]["tubes"]
+    masks = sum(mask is not None for tube in {t.track_id: t for t in tubes}.values() for mask in tube.segmentations)
+    # Not resource.getrusage: its peak begins with that of the process that started this one.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].split()[0]) / 1024, len(tubes), masks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--frames", type=int, default=4, help="of the video that is timed")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--memory", type=int, nargs="*", default=[20, 60, 300], help="lengths of videos, in frames")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # one length, in a process of its own
+    args = parser.parse_args()
+    if args.peak:
+        print_peak(args.peak, args.height, args.width)
+        return
+    compare_times(args.frames, args.height, args.width, args.repeat)
+    compare_memory(args.memory, args.height, args.width)
+
+
+if __name__ == "__main__":
+    main()
