@@ -264,7 +264,7 @@ def test_training_step(path, monkeypatch):
     for name, theirs in expected["delta_after_one_step_first6"].items():
         old, group = before[name].flatten()[:6], group_of[parameters[name]]
         moved = parameters[name].detach().flatten()[:6] - old
-        # A first step is g / (|g| + eps): where g is small, what g may differ by shows (the slope is eps / (|g| + eps)²).
+        # A first step is g / (|g| + eps): what small g differ by shows (the slope is eps / (|g| + eps)²).
         g = clipping * gradients[name].flatten()[:6]
         allowed = 1e-4 * clipping * gradients[name].norm()
         sensitivity = group["lr"] * group["eps"] / (g.abs() + group["eps"]) ** 2

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 
 import cv2
-from detectron2.data import DatasetCatalog, build_detection_test_loader
+from detectron2.data import DatasetCatalog, DatasetMapper, build_detection_test_loader
 from detectron2.utils import comm
 from torch import Generator
 from torch.utils.data import DataLoader
@@ -85,11 +85,13 @@ def build_train_loader(cfg, start_iter: int = 0) -> ClipLoader:
 def build_test_loader(cfg, dataset_name: str):
     """One pass over the videos of ``dataset_name``, one at a time, each process a contiguous share of them.
 
-    Frames are read while the model asks for them (network_frames.py), so there are no worker processes.
+    Frames are read while the model asks for them (network_frames.py), so there are no worker processes. A data set of
+    images is read Detectron2's way, for models of images.
     """
     records = load_records(dataset_name, "DATASETS.TEST")
     if records and not is_video(records[0]):
-        raise DataError(f"DATASETS.TEST: '{dataset_name}' is a data set of images, not of videos")
+        mapper = DatasetMapper(cfg, is_train=False)
+        return build_detection_test_loader(records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
     return build_detection_test_loader(records, mapper=TestMapper(cfg), num_workers=0)
 
 

@@ -66,8 +66,10 @@ class MaskFormer(nn.Module):
         """Losses in training, ``[{"instances": Instances}]`` otherwise, at each input's ``height`` and ``width``.
 
         An input has ``image``, (3, h, w) uint8 in ``INPUT.FORMAT``, and in training ``instances`` with gt_classes and
-        gt_masks.
+        gt_masks. In training it may also be a clip, with lists of both: its frames are images then.
         """
+        if self.training:
+            batched_inputs = [image for x in batched_inputs for image in images_of(x)]
         images = self.preprocess_images([x["image"] for x in batched_inputs])
         outputs = self.sem_seg_head(self.backbone(images.tensor))
         if self.training:
@@ -87,6 +89,16 @@ class MaskFormer(nn.Module):
         """Normalise images (3, h, w), and pad them with zeros to one size, (B, 3, H, W)."""
         normalised = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(normalised, self.size_divisibility)
+
+
+def images_of(x: dict) -> list[dict]:
+    """An image as it is; a clip's frames as inputs of their own, each with the objects that can be seen in it."""
+    if isinstance(x["image"], torch.Tensor):
+        return [x]
+    return [
+        {"image": image, "instances": instances[instances.gt_ids >= 0]}
+        for image, instances in zip(x["image"], x["instances"])
+    ]
 
 
 def mask_targets(instances: Sequence[Instances], padded_size: tuple[int, int]) -> list[MaskTargets]:
