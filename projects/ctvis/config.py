@@ -66,7 +66,7 @@ def _add_tracker_keys(parent: CN) -> None:
 
 def _add_test_keys(parent: CN) -> None:
     node = parent.TEST = CN()
-    # Frames that go through the network together.
+    # Frames that go through the network together on a GPU; one by one on a CPU.
     node.WINDOW = 5
     # Pairs of track and class put out a video; 0 = as many as there are classes.
     node.NUM_OUTPUTS = 0

@@ -45,7 +45,7 @@ class CTVIS(MaskFormer):
         Args:
             learner: adds the contrastive losses.
             tracker, tracks: decide identities, and what becomes of them; every video gets copies of its own.
-            window: frames that go through the network together at test time.
+            window: frames that go through the network together at test time; on a CPU it is always one.
             num_outputs: pairs of track and class put out a video; 0 = K.
             autocast: run the network in float16 at test time, on CUDA only.
             kwargs: of MaskFormer.
@@ -99,7 +99,7 @@ class CTVIS(MaskFormer):
         tracks.reset()
         frames = iter(video["image"])
         num_frames = 0
-        while window := list(itertools.islice(frames, self.window)):
+        while window := list(itertools.islice(frames, self.test_batch_size())):
             images = self.preprocess_images(window)
             with torch.autocast("cuda", dtype=torch.float16, enabled=self.autocast and self.device.type == "cuda"):
                 outputs = self.sem_seg_head(self.backbone(images.tensor), with_aux=False)
@@ -113,6 +113,11 @@ class CTVIS(MaskFormer):
                     tracks.add_masks(num_frames, tracked.ids[part], *found)
                 num_frames += 1
         return tracks.tubes(num_frames, self.num_outputs)
+
+    def test_batch_size(self) -> int:
+        """Frames that go through the network together. On a CPU a batch is no faster, takes more memory, and what it is
+        rounded to depends on its size."""
+        return 1 if self.device.type == "cpu" else self.window
 
 
 def visible(instances: Instances) -> Instances:

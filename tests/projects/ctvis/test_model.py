@@ -193,9 +193,20 @@ def test_windows_do_not_matter(varied):
         varied.window = window
         results.append(varied([inputs])[0]["tubes"])
     assert len({t.track_id for t in results[0]}) > 1
-    for other in results[1:]:
-        assert summary(other) == summary(results[0])
-        np.testing.assert_allclose([t.score for t in other], [t.score for t in results[0]], rtol=1e-4)
+    assert results[1] == results[0] and results[2] == results[0]
+
+
+def test_batches_do_not_matter(varied, monkeypatch):
+    """As on a GPU, where a window is a batch: the same up to rounding."""
+    inputs = video(13)
+    alone = varied([inputs])[0]["tubes"]
+    sizes, preprocess = [], varied.preprocess_images
+    monkeypatch.setattr(varied, "preprocess_images", lambda x: sizes.append(len(x)) or preprocess(x))
+    monkeypatch.setattr(varied, "test_batch_size", lambda: 5)
+    together = varied([inputs])[0]["tubes"]
+    assert sizes == [5, 5, 3]
+    assert summary(together) == summary(alone)
+    np.testing.assert_allclose([t.score for t in together], [t.score for t in alone], rtol=1e-4)
 
 
 def test_frames_are_read_once_in_order_and_not_kept(varied):

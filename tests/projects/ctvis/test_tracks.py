@@ -4,7 +4,7 @@ import torch
 
 from projects.ctvis.tracks import MAX_PENDING, VideoTracks
 from vis_core.errors import ConfigError
-from vis_core.tube import decode_mask
+from vis_core.tube import TubeBuilder, decode_mask
 
 SIZE = (6, 8)
 
@@ -90,6 +90,14 @@ def test_a_removed_track_starts_anew():
     assert tube.category == 1
     assert [m is not None for m in tube.segmentations] == [False, False, True]
     assert tube.score == pytest.approx(0.9, abs=1e-2)
+
+
+def test_masks_that_are_still_being_encoded_when_their_track_goes():
+    builder = TubeBuilder()
+    builder._encode_later(0, [1, 2], torch.ones(2, *SIZE, dtype=torch.bool))  # as on an accelerator
+    builder.discard(1)
+    assert decode_mask(builder.segmentations(2, 1)[0]).all()
+    assert len(builder) == 1
 
 
 def test_sums_do_not_pile_up():
