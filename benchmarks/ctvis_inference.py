@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from plain_segmenter import plain_segmenter
+from torch.nn import functional as F
 
 import projects
 from vis_core.config import merge_config
@@ -62,9 +63,9 @@ class Frames:
 
     def __init__(self, num_frames: int, height: int, width: int):
         self.num_frames = num_frames
-        blocks = torch.randint(0, 255, (3, -(-height // 8), -(-width // 8)), dtype=torch.uint8)
-        blocks = blocks.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
-        self.background = blocks[:, :height, :width]
+        colours = torch.randint(0, 255, (1, 3, 4, 6)).float()
+        background = F.interpolate(colours, size=(height, width), mode="bicubic", align_corners=False)[0]
+        self.background = background.clamp(0, 255).to(torch.uint8)
 
     def __iter__(self):
         for t in range(self.num_frames):
@@ -118,18 +119,21 @@ def compare_memory(lengths: list[int], height: int, width: int) -> None:
     peaks = []
     for length in lengths:
         command = [sys.executable, __file__, "--peak", str(length), "--height", str(height), "--width", str(width)]
-        megabytes, tubes, masks = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        peaks.append(float(megabytes))
-        print(f"{length} frames: peak {peaks[-1]:.0f} MiB ({tubes} tubes, {masks} masks), {peaks[-1] / peaks[0]:.3f}")
+        peak, masks, size = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        peaks.append(float(peak))
+        held = f"{masks} masks put out, {float(size):.1f} MiB of run lengths"
+        print(f"{length} frames: peak {peaks[-1]:.0f} MiB ({held}), {peaks[-1] / peaks[0]:.3f} of the first")
 
 
 def print_peak(num_frames: int, height: int, width: int) -> None:
     torch.set_num_threads(1)
     tubes = model(SMALL, height, width)(video(num_frames, height, width))[0]["tubes"]
-    masks = sum(mask is not None for tube in {t.track_id: t for t in tubes}.values() for mask in tube.segmentations)
+    by_track = {tube.track_id: tube.segmentations for tube in tubes}.values()
+    masks = [rle for segmentations in by_track for rle in segmentations if rle is not None]
+    size = sum(len(rle["counts"]) for rle in masks) / 2**20
     # Not resource.getrusage: its peak begins with that of the process that started this one.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) / 1024, len(tubes), masks)
+    print(int(status["VmHWM"].split()[0]) / 1024, len(masks), size)
 
 
 def main() -> None:
