@@ -26,3 +26,7 @@ def main() -> None:
     """Entry point of the ``vis`` script."""
     with one_line_errors():
         app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The commands as a user calls them: right results, and one line with status 2 for what is the input's fault."""
+
+import json
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from small_config import CONFIG, OPTIONS, small_config
+from typer.testing import CliRunner
+
+from vis_core.cli.main import app
+from vis_core.data import open_video
+from vis_core.engine import VideoTrainer
+from vis_core.evaluation import GroundTruth, Results
+from vis_core.visualization.video_writer import VideoWriter
+
+SMALL = [arg for key, value in OPTIONS.items() for arg in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    out = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    model = VideoTrainer.build_model(small_config(out / "data", out))
+    torch.save({"model": model.state_dict()}, out / "model.pth")
+    return out / "model.pth"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "moving.mp4"
+    with VideoWriter(path, fps=10) as writer:
+        for t in range(7):
+            frame = np.full((64, 96, 3), 90, np.uint8)
+            frame[20:40, 10 + 5 * t : 35 + 5 * t] = (220, 60, 40)
+            writer.write(frame)
+    return path
+
+
+def vis(*args):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "vis_core.cli.main", *map(str, args)], capture_output=True, text=True
+    )
+
+
+def predict_args(video, weights, out):
+    # All detections of the untrained model, so that there is something to draw and to write.
+    score = ["--set", "MODEL.ROI_HEADS.SCORE_THRESH_TEST=0.0"]
+    return ["predict", video, "--config-file", CONFIG, "--weights", weights, "--out", out, "--score", "0", *SMALL, *score]
+
+
+def test_predict_writes_video_and_results(video, weights, tmp_path):
+    result = CliRunner().invoke(app, list(map(str, predict_args(video, weights, tmp_path))))
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results and all(len(entry["segmentations"]) == 7 for entry in results)
+    # What we write, we can read: as results for the video that video.json describes.
+    ground_truth = GroundTruth.load(str(tmp_path / "video.json"))
+    loaded = Results.load(str(tmp_path / "results.json"))
+    assert len(loaded) == len(results) and set(loaded.video_ids) == set(ground_truth.videos)
+    overlay = open_video(tmp_path / "overlay.mp4")
+    assert len(overlay) == 7
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_prediction_does_not_depend_on_how_the_video_is_given(video, weights, tmp_path):
+    from vis_core.engine import VideoPredictor
+
+    cfg = small_config(tmp_path, tmp_path, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    predictor = VideoPredictor(cfg)
+    frames = list(open_video(video))
+    seen = []
+    from_file = predictor(video, on_frame=lambda: seen.append(1))
+    assert from_file == predictor(frames)
+    assert len(seen) == 7
+    assert len(predictor.class_names) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video": "nowhere.mp4"}, "nowhere.mp4: no such file"),
+        ({"weights": "nowhere.pth"}, "weights file not found: nowhere.pth"),
+        ({"config": "nowhere.yaml"}, "config file not found: nowhere.yaml"),
+        ({"option": "MODEL.ROI_HEAD.NUM_CLASSES=3"}, "unknown config key MODEL.ROI_HEAD.NUM_CLASSES (did you mean"),
+        ({"option": "MODEL.ROI_HEADS.NUM_CLASSES=many"}, "MODEL.ROI_HEADS.NUM_CLASSES many"),
+        ({"option": "MODEL.ROI_HEADS.NUM_CLASSES=9"}, "does not fit MaskTrackRCNN"),
+        ({"option": "MODEL.DEVICE=warp"}, "MODEL.DEVICE: 'warp' cannot be used here"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_mistakes_are_one_line(change, message, video, weights, tmp_path):
+    from vis_core.errors import VisError
+
+    args = predict_args(change.get("video", video), change.get("weights", weights), tmp_path / "out")
+    if "config" in change:
+        args[args.index(CONFIG)] = change["config"]
+    if "option" in change:
+        args += ["--set", change["option"]]
+    result = CliRunner().invoke(app, list(map(str, args)))
+    assert isinstance(result.exception, VisError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_an_error_ends_the_process_with_status_2_and_no_traceback(tmp_path):
+    result = vis("predict", tmp_path / "none.mp4", "--config-file", CONFIG, "--weights", "x", "--out", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+
+
+def test_env_names_the_provider():
+    result = CliRunner().invoke(app, ["env", "--json"])
+    facts = json.loads(result.output)
+    assert "bundled" in facts["detectron2"] or "official" in facts["detectron2"]
+    assert torch.__version__.startswith(facts["torch"])
