@@ -107,6 +107,8 @@ def _add_dataset_keys(cfg: CN) -> None:
 def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "ADAMW"
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
+    # Pairs of a module's name and what the learning rate below it is multiplied with, as [["sampling_offsets", 0.1]].
+    cfg.SOLVER.LR_MULTIPLIERS = []
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16"
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE knows "full_model" besides Detectron2's "value" and "norm".

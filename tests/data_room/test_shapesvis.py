@@ -213,3 +213,10 @@ def test_registered_set_is_made_when_first_loaded(tmp_path):
 def test_standard_splits_are_registered():
     assert {"shapesvis_train", "shapesvis_val"} <= set(DatasetCatalog.list())
     assert SPLITS["shapesvis_train"].seed != SPLITS["shapesvis_val"].seed
+
+
+@pytest.mark.parametrize(("corners", "tasks"), [("round", None), ("sharp", ("tube_mask", "tube_boundary"))])
+def test_sharp_corners_are_evaluated_by_their_boundaries(corners, tasks):
+    splits = [name for name, config in SPLITS.items() if config.corners == corners]
+    assert len(splits) == 2
+    assert [MetadataCatalog.get(name).get("evaluation_tasks") for name in splits] == [tasks, tasks]

@@ -47,6 +47,16 @@ def test_groups_follow_the_owning_module():
     assert len(grouped) == len(set(grouped)) == sum(p.requires_grad for p in net.parameters())
 
 
+def test_modules_may_be_named_that_learn_more_slowly():
+    net = Net()
+    cfg = config(BASE_LR=1.0, BACKBONE_MULTIPLIER=0.5, LR_MULTIPLIERS=[["head", 0.1], ["1", 0.2]])
+    groups = build_optimizer(cfg, net).param_groups
+    expected = {net.head.weight: 0.1, net.head.bias: 0.1, net.query.weight: 1.0}
+    expected |= {net.backbone[0].weight: 0.5, net.backbone[1].weight: 0.1}
+    for parameter, lr in expected.items():
+        assert group_of(groups, parameter)["lr"] == pytest.approx(lr)
+
+
 def config(**solver):
     cfg = get_cfg()
     add_vis_config(cfg)

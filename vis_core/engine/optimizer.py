@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from detectron2.config import CfgNode
@@ -30,6 +32,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model,
         base_lr=solver.BASE_LR,
         backbone_multiplier=solver.BACKBONE_MULTIPLIER,
+        name_multipliers=dict(solver.LR_MULTIPLIERS),
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
@@ -55,6 +58,7 @@ def parameter_groups(
     *,
     base_lr: float,
     backbone_multiplier: float,
+    name_multipliers: Mapping[str, float] = MappingProxyType({}),
     bias_lr_factor: float,
     weight_decay: float,
     weight_decay_norm: float,
@@ -63,20 +67,24 @@ def parameter_groups(
 ) -> list[dict]:
     """Trainable parameters, each once, gathered into groups of equal learning rate and weight decay.
 
-    A parameter below a module named ``backbone`` learns at ``base_lr * backbone_multiplier``. Decay goes by the
+    A parameter below a module named ``backbone`` learns at ``base_lr * backbone_multiplier``, one below a module that
+    ``name_multipliers`` names ("sampling_offsets") by that factor slower or faster. Decay goes by the
     owning module: norm layers, embeddings and relative position tables (Swin's absolute and relative ones), biases
     (None = like weights), everything else.
     """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for module_name, module in model.named_modules():
+        parts = set(module_name.split("."))
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
             lr, decay = base_lr, weight_decay
-            if "backbone" in module_name.split("."):
+            if "backbone" in parts:
                 lr *= backbone_multiplier
+            for part in parts & name_multipliers.keys():
+                lr *= name_multipliers[part]
             if isinstance(module, NORM_LAYERS):
                 decay = weight_decay_norm
             elif isinstance(module, nn.Embedding):

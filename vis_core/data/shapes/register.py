@@ -15,12 +15,18 @@ from .outlines import CATEGORIES
 SPLITS = {
     "shapesvis_train": ShapesConfig(num_videos=300, length=10, seed=1, difficulty=0.2),
     "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2),
+    # Exact corners, for work on the quality of masks: evaluated by their boundaries, too.
+    "shapesvis_sharp_train": ShapesConfig(num_videos=300, length=10, seed=1, difficulty=0.2, corners="sharp"),
+    "shapesvis_sharp_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2, corners="sharp"),
 }
 _COLORS = [(230, 90, 70), (80, 160, 230), (240, 190, 60), (150, 100, 210), (90, 190, 110), (240, 130, 190)]
 
 
 def register_shapes(name: str, config: ShapesConfig, root: str | Path) -> None:
-    """Register a generated data set. Nothing is written before it is first loaded through the DatasetCatalog."""
+    """Register a generated data set. Nothing is written before it is first loaded through the DatasetCatalog.
+
+    With ``corners="sharp"`` the evaluator computes what HQ-YTVIS reports: Tube-Mask AP and Tube-Boundary AP.
+    """
     json_file, image_root = shapes_paths(root, config)
 
     def load() -> list[dict]:
@@ -30,7 +36,7 @@ def register_shapes(name: str, config: ShapesConfig, root: str | Path) -> None:
         return load_ytvis_json(str(json_file), str(image_root), name)
 
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
+    metadata = MetadataCatalog.get(name).set(
         json_file=str(json_file),
         image_root=str(image_root),
         thing_classes=list(CATEGORIES),
@@ -39,10 +45,12 @@ def register_shapes(name: str, config: ShapesConfig, root: str | Path) -> None:
         evaluator_type="ytvis",
         vis_format="ytvis",
     )
+    if config.corners == "sharp":
+        metadata.set(evaluation_tasks=("tube_mask", "tube_boundary"))
 
 
 def register_shapesvis(root: str | Path | None = None) -> None:
-    """Register ``shapesvis_train`` and ``shapesvis_val`` under ``root``, ``$DETECTRON2_DATASETS/shapesvis`` if None."""
+    """Register all of :data:`SPLITS` under ``root``, ``$DETECTRON2_DATASETS/shapesvis`` if None."""
     if root is None:
         root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "shapesvis"
     for name, config in SPLITS.items():
