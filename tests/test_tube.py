@@ -148,3 +148,13 @@ def test_missing_fields_are_named(field):
     del entry[field]
     with pytest.raises(DataError, match=f"video 4.*{field}"):
         Tube.from_json(entry)
+
+
+def test_builder_keeps_the_scores_by_frame():
+    builder = TubeBuilder()
+    mask = np.ones((1, 4, 5), bool)
+    for frame, score in ((0, 0.5), (2, 0.75), (2, 0.25)):
+        builder.add_frame(frame, [7], mask, [score], [0])
+    (tube,) = builder.build(4)
+    assert tube.frame_scores == [0.5, None, 0.25, None] and tube.score == 0.5
+    assert "frame_scores" not in tube.to_json(1)

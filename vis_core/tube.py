@@ -86,12 +86,14 @@ class Tube:
         segmentations: one RLE, or None where the object is not visible, for each of the T frames.
             Tubes that differ only in class or score may share one list; treat it as read-only.
         track_id: identity within the video, unique unless one object is reported under several classes.
+        frame_scores: by frame the confidence of the detection there, None where there is none; for pictures only.
     """
 
     category: int
     score: float
     segmentations: Sequence[RLE | None] = field(repr=False)
     track_id: int | None = None
+    frame_scores: Sequence[float | None] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.segmentations)
@@ -128,7 +130,7 @@ class _Track:
 
     def __init__(self) -> None:
         self.segmentations: dict[int, RLE] = {}
-        self.scores: list[float] = []
+        self.scores: list[tuple[int, float]] = []  # of a frame
         self.labels: Counter = Counter()
 
 
@@ -178,7 +180,7 @@ class TubeBuilder:
         for track_id, score, label in zip(track_ids, scores, labels):
             track = self._tracks[track_id]
             if score is not None:
-                track.scores.append(score)
+                track.scores.append((frame, score))
             if label is not None:
                 track.labels[label] += 1
 
@@ -226,12 +228,19 @@ class TubeBuilder:
         return [
             Tube(
                 category=min(track.labels, key=lambda label: (-track.labels[label], label)),
-                score=float(np.mean(track.scores)),
+                score=float(np.mean([score for _, score in track.scores])),
                 segmentations=self.segmentations(track_id, num_frames),
                 track_id=track_id,
+                frame_scores=by_frame(track.scores, num_frames),
             )
             for track_id, track in self._tracks.items()
         ]
+
+
+def by_frame(values: Sequence[tuple[int, float]], num_frames: int) -> list[float | None]:
+    """(frame, value) pairs as one list of ``num_frames`` entries; None where there is none, of several the last."""
+    found = dict(values)
+    return [found.get(frame) for frame in range(num_frames)]
 
 
 def _to_list(values) -> list:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Instances
 
 from projects.ctvis.learner import ContrastiveLearner
 from projects.ctvis.masks import masks_in_chunks
@@ -23,6 +25,24 @@ from projects.ctvis.tracker import CTVISTracker
 from projects.ctvis.tracks import VideoTracks
 from vis_core.modeling.mask2former import MaskFormer, mask_targets
 from vis_core.tube import Tube
+
+
+@dataclass
+class TrackedFrame:
+    """What is known of one frame's N objects, best first.
+
+    Attributes:
+        ids: (N) identities.
+        logits: (N, K + 1), the last class is "no object".
+        masks: (N, h, w) logits.
+        padded_size: (height, width) of the network's input, image_size: of the frame in its upper left corner.
+    """
+
+    ids: list[int]
+    logits: torch.Tensor
+    masks: torch.Tensor
+    padded_size: tuple[int, int]
+    image_size: tuple[int, int]
 
 
 @META_ARCH_REGISTRY.register()
@@ -94,11 +114,42 @@ class CTVIS(MaskFormer):
     @torch.no_grad()
     def predict(self, video: dict) -> list[Tube]:
         """Tubes of one video, by descending class probability. Frames are read once, in order, and not kept."""
-        tracker, tracks = copy.copy(self.tracker), copy.copy(self.tracks)
-        tracker.reset()
+        tracks = copy.copy(self.tracks)
         tracks.reset()
-        frames = iter(video["image"])
+        size = (video["height"], video["width"])
         num_frames = 0
+        for frame in self.tracked_frames(video["image"]):
+            tracks.add_frame(num_frames, frame.ids, frame.logits.cpu().numpy())
+            for part, *found in masks_in_chunks(frame.masks, frame.padded_size, frame.image_size, size):
+                tracks.add_masks(num_frames, frame.ids[part], *found)
+            num_frames += 1
+        return tracks.tubes(num_frames, self.num_outputs)
+
+    @torch.no_grad()
+    def stream(self, frames: Iterable[torch.Tensor], height: int, width: int) -> Iterator[Instances]:
+        """Segment and track through a video as its frames come, one result a frame; nothing of the past is kept but
+        the tracker's bank.
+
+        Identities and masks are those of :meth:`predict`. Classes and scores (class probability times mean foreground
+        probability) are of the frame alone, where those of a tube weigh all of its frames; and short-lived tracks,
+        which :meth:`predict` takes back later, are put out, as are those beyond ``num_outputs``.
+
+        Args:
+            frames: (3, h, w) in ``INPUT.FORMAT``, already resized for the network; read once, in order.
+            height, width: (H, W) the results' size, pixels.
+
+        Yields:
+            Instances with pred_boxes, scores, pred_classes, pred_masks (N, H, W) bool and pred_ids (N,) int64.
+        """
+        for frame in self.tracked_frames(frames):
+            yield frame_instances(frame, (height, width))
+
+    @torch.no_grad()
+    def tracked_frames(self, frames: Iterable[torch.Tensor]) -> Iterator[TrackedFrame]:
+        """Segment and identify, window by window; masks stay logits at stride 4."""
+        tracker = copy.copy(self.tracker)
+        tracker.reset()
+        frames = iter(frames)
         while window := list(itertools.islice(frames, self.test_batch_size())):
             images = self.preprocess_images(window)
             with torch.autocast("cuda", dtype=torch.float16, enabled=self.autocast and self.device.type == "cuda"):
@@ -106,18 +157,36 @@ class CTVIS(MaskFormer):
             for t, image_size in enumerate(images.image_sizes):
                 logits, masks, embeds = (outputs[name][t] for name in ("pred_logits", "pred_masks", "pred_embeds"))
                 tracked = tracker.step(logits, masks, embeds)
-                tracks.add_frame(num_frames, tracked.ids, logits[tracked.queries].float().cpu().numpy())
-                for part, *found in masks_in_chunks(
-                    masks[tracked.queries], images.tensor.shape[-2:], image_size, (video["height"], video["width"])
-                ):
-                    tracks.add_masks(num_frames, tracked.ids[part], *found)
-                num_frames += 1
-        return tracks.tubes(num_frames, self.num_outputs)
+                yield TrackedFrame(
+                    tracked.ids,
+                    logits[tracked.queries].float(),
+                    masks[tracked.queries],
+                    images.tensor.shape[-2:],
+                    image_size,
+                )
 
     def test_batch_size(self) -> int:
         """Frames that go through the network together. On a CPU a batch is no faster, takes more memory, and what it is
         rounded to depends on its size."""
         return 1 if self.device.type == "cpu" else self.window
+
+
+def frame_instances(frame: TrackedFrame, size: tuple[int, int]) -> Instances:
+    """One frame's objects with masks at ``size``, (H, W); see :meth:`CTVIS.stream`."""
+    probabilities, classes = frame.logits.softmax(dim=1)[:, :-1].max(dim=1)
+    masks = torch.zeros(len(frame.ids), *size, dtype=torch.bool, device=probabilities.device)
+    scores = probabilities.clone()
+    for part, found, confidence, num_pixels in masks_in_chunks(frame.masks, frame.padded_size, frame.image_size, size):
+        masks[part] = found
+        scores[part] *= confidence / (num_pixels + 1e-6)
+    return Instances(
+        size,
+        pred_boxes=BitMasks(masks).get_bounding_boxes(),
+        scores=scores,
+        pred_classes=classes,
+        pred_masks=masks,
+        pred_ids=torch.tensor(frame.ids, dtype=torch.int64, device=masks.device),
+    )
 
 
 def visible(instances: Instances) -> Instances:

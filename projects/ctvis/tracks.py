@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 
 from vis_core.errors import ConfigError
-from vis_core.tube import RLE, Tube, TubeBuilder
+from vis_core.tube import RLE, Tube, TubeBuilder, by_frame
 
 SCORE_TYPES = ("mean", "max")
 MAX_PENDING = 16  # sums that may wait on the device, so that not every frame has to wait for it
@@ -21,11 +21,12 @@ MAX_PENDING = 16  # sums that may wait on the device, so that not every frame ha
 class _Track:
     """One object so far. ``key`` names its masks: an identity that was removed and found again gets a new one."""
 
-    __slots__ = ("evidence", "key", "last_frame", "num_frames")
+    __slots__ = ("evidence", "frame_scores", "key", "last_frame", "num_frames")
 
     def __init__(self, key: tuple[int, int], evidence: np.ndarray) -> None:
         self.key = key
         self.evidence = evidence  # (K + 1,) float64, sum or maximum of the logits
+        self.frame_scores: list[tuple[int, float]] = []  # of a frame the greatest class probability
         self.num_frames = 0
         self.last_frame = -1
 
@@ -85,7 +86,7 @@ class VideoTracks:
         Returns:
             Identities that were removed as noise.
         """
-        for id_, evidence in zip(ids, logits.astype(np.float64)):
+        for id_, evidence, score in zip(ids, logits.astype(np.float64), best_probability(logits)):
             track = self._tracks.get(id_)
             if track is None:
                 track = self._tracks[id_] = _Track((id_, frame), evidence)
@@ -93,6 +94,7 @@ class VideoTracks:
                 track.evidence = track.evidence + evidence
             else:
                 track.evidence = np.maximum(track.evidence, evidence)
+            track.frame_scores.append((frame, score))
             track.num_frames += 1
             track.last_frame = frame
         return self._remove_noise(frame) if frame > self.noise_start else []
@@ -140,7 +142,8 @@ class VideoTracks:
                 segmentations[id_] = self._masks.segmentations(track.key, num_frames)
             confidence, num_pixels = self._sums[track.key].tolist()
             quality = confidence / (num_pixels + 1e-6)
-            tubes.append(Tube(pick % num_classes, score * quality, segmentations[id_], track_id=id_))
+            frame_scores = by_frame(track.frame_scores, num_frames)
+            tubes.append(Tube(pick % num_classes, score * quality, segmentations[id_], id_, frame_scores))
         return tubes
 
     def _collect_sums(self) -> None:
@@ -164,3 +167,8 @@ class VideoTracks:
             self._masks.discard(key)
             self._sums.pop(key, None)
         return noise
+
+
+def best_probability(logits: np.ndarray) -> list[float]:
+    """Greatest class probability of each of N objects, from logits (N, K + 1) whose last class is "no object"."""
+    return torch.from_numpy(logits).softmax(dim=1)[:, :-1].amax(dim=1).tolist()

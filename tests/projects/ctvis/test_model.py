@@ -262,6 +262,50 @@ def test_nothing_found(varied, monkeypatch):
     assert varied([video(3)]) == [{"tubes": []}]
 
 
+# ------------------------------------------------------------------------------------------------ streaming
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_stream_has_the_ids_and_masks_of_the_tubes(varied, monkeypatch, batch):
+    """Those of all tubes, before any is taken back or left out."""
+    monkeypatch.setattr(varied.tracks, "noise_start", 10**6)
+    monkeypatch.setattr(varied, "num_outputs", 10**6)
+    monkeypatch.setattr(varied, "test_batch_size", lambda: batch)
+    inputs = video(13)
+    tubes = {tube.track_id: tube for tube in varied([inputs])[0]["tubes"]}
+    frames = list(varied.stream(iter(inputs["image"]), 45, 70))
+    assert len(tubes) > 3 and len(frames) == 13
+    assert {i for found in frames for i in found.pred_ids.tolist()} == set(tubes)
+    for t, found in enumerate(frames):
+        assert found.image_size == (45, 70) and found.pred_masks.dtype == torch.bool
+        assert found.pred_boxes.tensor.shape == (len(found), 4) and (found.scores <= 1).all()
+        seen = {id_: tube.segmentations[t] for id_, tube in tubes.items() if tube.segmentations[t]}
+        assert sorted(seen) == sorted(found.pred_ids.tolist())
+        for id_, mask, box in zip(found.pred_ids.tolist(), found.pred_masks, found.pred_boxes.tensor):
+            np.testing.assert_array_equal(decode_mask(seen[id_]), mask.numpy())
+            rows, columns = mask.nonzero().T if mask.any() else (None, None)
+            if rows is not None:
+                assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_a_stream_reads_only_what_it_needs(varied):
+    read = []
+
+    def endless():
+        for t in itertools.count():
+            read.append(t)
+            yield video(1, seed=t)["image"][0]
+
+    assert len(list(itertools.islice(varied.stream(endless(), 45, 70), 3))) == 3
+    assert read == [0, 1, 2]
+
+
+def test_a_frame_without_objects_in_a_stream(varied, monkeypatch):
+    monkeypatch.setattr(varied.tracker, "init_threshold", 1.0)
+    (found,) = varied.stream(video(1)["image"], 45, 70)
+    assert len(found) == 0 and found.pred_masks.shape == (0, 45, 70) and found.pred_boxes.tensor.shape == (0, 4)
+
+
 # ------------------------------------------------------------------------------------------------ masks
 
 
