@@ -3,6 +3,7 @@
 from vis_core.modeling.deformable_attention import MSDeformAttn, grid_points, sampling_locations
 from vis_core.modeling.mask2former import MaskFormer, MaskFormerHead, add_mask2former_config
 from vis_core.modeling.mmdet import MMDetROIHeads, MMDetRPN
+from vis_core.modeling.mmdet_legacy import LegacyAnchorGenerator, LegacyROIHeads, LegacyRPN
 from vis_core.modeling.norm import FrozenStatsBatchNorm2d, freeze_bn_statistics
 from vis_core.modeling.small_resnet import build_small_resnet_backbone, build_small_resnet_fpn_backbone
 from vis_core.modeling.swin import D2SwinTransformer
@@ -10,6 +11,9 @@ from vis_core.modeling.swin import D2SwinTransformer
 __all__ = [
     "D2SwinTransformer",
     "FrozenStatsBatchNorm2d",
+    "LegacyAnchorGenerator",
+    "LegacyROIHeads",
+    "LegacyRPN",
     "MMDetROIHeads",
     "MMDetRPN",
     "MSDeformAttn",

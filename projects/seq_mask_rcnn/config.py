@@ -1,0 +1,86 @@
+"""Config keys of Seq Mask R-CNN. The defaults are those of the released YouTube-VIS models."""
+
+from detectron2.config import CfgNode as CN
+
+from vis_core.modeling.mmdet import add_mmdet_config
+
+
+def add_seq_mask_rcnn_config(cfg: CN) -> None:
+    """Add the method's keys, in place."""
+    add_mmdet_config(cfg)
+    # Channels of memory keys and values (propagation.py); the head's width is that of the feature pyramid.
+    cfg.MODEL.PROP_HEAD = CN({"KEY_DIM": 64, "VALUE_DIM": 256})
+    node = cfg.MODEL.SEQ_MASK_RCNN = CN()
+    _add_propose_keys(node)
+    _add_memory_keys(node)
+    _add_score_keys(node)
+    _add_reduce_keys(node)
+    _add_resource_keys(node)
+    _add_training_keys(node)
+
+
+def _add_propose_keys(node: CN) -> None:
+    # Key frames of a video, from which objects are propagated.
+    node.KEY_NUM = 5
+    # Which ones (propose.py): "released" (first to last frame, with the released code's float rounding), "even" (the
+    # same without rounding errors) or "paper" (multiples of T // KEY_NUM).
+    node.KEY_FRAMES = "released"
+    # In a video shorter than KEY_NUM frames a frame is a key frame more than once: keep copies of its sequences, as
+    # the released code does (soft-NMS puts out decayed copies), or not.
+    node.REPEAT_KEY_FRAMES = True
+    # A key frame's detection whose mask overlaps an earlier one's by so much is dropped.
+    node.MASK_NMS_IOU = 0.2
+    # Propagate detections whose pasted mask has no pixel, as the released code does.
+    node.KEEP_EMPTY_MASKS = True
+
+
+def _add_memory_keys(node: CN) -> None:
+    # Frames from one memory entry to the next, or entries a video, to which the distance is fitted (DAVIS: 10).
+    # Exactly one of the two is positive.
+    node.MEM_STEP = 1
+    node.MEM_NUM = 0
+    # At most so many entries a key frame and direction, its own included; 0 = no limit, as released. Where there are
+    # more, the one goes that was "least_used" by reads so far, or the rest are kept "even" in time.
+    node.MEM_CAP = 0
+    node.MEM_CAP_RULE = "least_used"
+
+
+def _add_score_keys(node: CN) -> None:
+    # A sequence's class scores: mean over the frames where the object is "present" (released) or over "all" (paper).
+    node.SCORE_FRAMES = "present"
+    # Boxes to classify: of all mask pixels on the padded "canvas" (released), or only those inside the "image".
+    node.SCORE_AREA = "canvas"
+
+
+def _add_reduce_keys(node: CN) -> None:
+    reduce = node.REDUCE = CN()
+    # "seq_nms", or "seq_soft_nms" (DAVIS), which decays scores instead of removing sequences.
+    reduce.TYPE = "seq_nms"
+    reduce.SCORE_THRESH = 0.05
+    reduce.IOU_THRESH = 0.5  # seq_nms
+    reduce.SIGMA = 0.5  # seq_soft_nms
+    reduce.MAX_SEQ = 20  # seq_soft_nms
+    # Category-aware reduction: after seq_nms (with a looser IOU_THRESH, 0.9), soft-NMS for every class.
+    node.CATE_REDUCE = CN({"ENABLED": False, "SIGMA": 0.5, "SCORE_THRESH": 0.001, "MAX_SEQ": 100})
+    # A kept sequence is put out once for every class that it scores at least so much in.
+    node.OUTPUT_SCORE_THRESH = 0.05
+
+
+def _add_resource_keys(node: CN) -> None:
+    # What may be kept of frames' features between the forward and the backward pass through a video, MiB. Frames
+    # beyond it are computed a second time. A frame of 360 x 640 takes 40.
+    node.FEATURE_BUDGET = 2048
+    # Faster, with other numbers. Decode at full resolution only so many pixels around where an object was in the
+    # frame before; 0 = everywhere.
+    node.DECODE_MARGIN = 0
+    # Number type of propagation: "float32", "bfloat16" or "float16".
+    node.PRECISION = "float32"
+
+
+def _add_training_keys(node: CN) -> None:
+    train = node.TRAIN = CN()
+    # "main": image pairs made of COCO, from a COCO detector; "finetune": pairs of video frames.
+    train.STAGE = "finetune"
+    train.PROP_LOSS_WEIGHT = 1.0
+    # At most so many objects of a pair are propagated, drawn at random.
+    train.MAX_PROP_OBJECTS = 5

@@ -1,0 +1,74 @@
+"""Seq Mask R-CNN (Lin et al., "Video Instance Segmentation with a Propose-Reduce Paradigm", ICCV 2021).
+
+Mask R-CNN detects on key frames, a propagation head carries every detection through the whole video in both
+directions, the detector's box head classifies the sequences so made, and NMS over sequences reduces them.
+
+The parts, each a file: this one holds the network (detector and propagation head over one backbone); propagation.py
+the head, used as ``memorise -> as_entry -> read_memory -> decode -> soft_aggregate``; propose.py, score.py and
+reduce.py the steps of inference as functions, inference.py their order; training.py the losses of a pair of frames.
+
+Shapes: B clips or videos, (h, w) the network's input size, (H, W) the video's own size, N objects.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+
+from projects.seq_mask_rcnn.propagation import PropagationHead
+from vis_core.modeling import freeze_bn_statistics
+
+STAGES = ("res2", "res3")  # the backbone's maps that the propagation head refines masks with
+
+
+@META_ARCH_REGISTRY.register()
+class SeqMaskRCNN(GeneralizedRCNN):
+    """Detectron2's GeneralizedRCNN with a :class:`PropagationHead` on its backbone."""
+
+    @configurable
+    def __init__(self, *, prop_head: PropagationHead, settings: CfgNode, **kwargs) -> None:
+        """
+        Args:
+            prop_head: finds given objects in other frames.
+            settings: the keys MODEL.SEQ_MASK_RCNN.
+            kwargs: of GeneralizedRCNN.
+        """
+        super().__init__(**kwargs)
+        self.prop_head = prop_head
+        self.settings = settings
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        kwargs = super().from_config(cfg)
+        if cfg.MODEL.BACKBONE.FREEZE_BN_STATISTICS:
+            kwargs["backbone"] = freeze_bn_statistics(kwargs["backbone"])
+        stages = kwargs["backbone"].bottom_up.output_shape()
+        return kwargs | {
+            "prop_head": PropagationHead(
+                channels=kwargs["backbone"].output_shape()["p2"].channels,
+                stage_channels=tuple(stages[name].channels for name in STAGES),
+                key_dim=cfg.MODEL.PROP_HEAD.KEY_DIM,
+                value_dim=cfg.MODEL.PROP_HEAD.VALUE_DIM,
+            ),
+            "settings": cfg.MODEL.SEQ_MASK_RCNN,
+        }
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
+        """Losses of B clips in training, ``[{"tubes": list[Tube]}]`` of videos otherwise."""
+        if self.training:
+            from projects.seq_mask_rcnn.training import losses
+
+            return losses(self, batched_inputs)
+        raise NotImplementedError
+
+    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The pyramid p2 to p6 and the backbone's res2 and res3, of normalised, padded images (B, 3, h, w)."""
+        stages = {}
+        # Detectron2's FPN keeps what it gets from the backbone to itself.
+        hook = self.backbone.bottom_up.register_forward_hook(lambda module, args, out: stages.update(out))
+        try:
+            pyramid = self.backbone(images)
+        finally:
+            hook.remove()
+        return pyramid | {name: stages[name] for name in STAGES}
