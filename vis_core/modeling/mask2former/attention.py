@@ -18,9 +18,11 @@ class Attention(nn.Module):
     A mask is shared by all heads and not copied for them.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        """``dropout``: probability of a weight to be left out in training."""
         super().__init__()
         self.num_heads = num_heads
+        self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -44,7 +46,8 @@ class Attention(nn.Module):
         projected = (F.linear(x, weight, bias) for x, weight, bias in zip((query, key, value), weights, biases))
         q, k, v = (x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in projected)  # (B, M, Q or S, C / M)
         mask = None if allowed is None else allowed[:, None]
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
