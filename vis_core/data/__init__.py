@@ -1,7 +1,7 @@
 """Data sets, clips, videos: everything that a model is fed with."""
 
 from .builtin import register_builtin
-from .catalog import register_coco_video, register_ytvis
+from .catalog import register_coco_video, register_davis, register_ytvis
 from .coco_video import load_coco_json
 from .frame_source import FrameSource, open_video
 from .loader import ClipLoader, build_test_loader, build_train_loader
@@ -28,6 +28,7 @@ __all__ = [
     "open_video",
     "register_builtin",
     "register_coco_video",
+    "register_davis",
     "register_shapes",
     "register_shapesvis",
     "register_ytvis",

@@ -15,8 +15,10 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog
 
 from vis_core.data import categories as lists
-from vis_core.data.catalog import register_coco_files, register_ytvis_files
+from vis_core.data.catalog import register_coco_files, register_davis_files, register_ytvis_files
 from vis_core.data.categories import Categories
+from vis_core.data.davis import DavisFolders, load_davis
+from vis_core.data.records import load_ytvis_json
 from vis_core.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Split:
     class_map: Mapping[int, int] | None = None  # of COCO images
     mask_field: str = "segmentations"
     evaluation_tasks: tuple[str, ...] | None = None
+    davis: str | None = None  # name of the split in an unpacked DAVIS archive, which goes before json files
 
 
 def datasets_root() -> Path:
@@ -96,13 +99,35 @@ def _hq_ytvis(split: str) -> Split:
     )
 
 
+DAVIS_ROOTS = ("DAVIS", "davis", "davis2017")
+
+
 def _davis(split: str) -> Split:
     """Unsupervised DAVIS 2017 at 480p; the annotation files come from the authors of Propose-Reduce."""
     return Split(
         (f"davis/{split}_davis.json", f"{split}_davis.json"),
         ("davis/trainvalset_davis", "trainvalset_davis", "davis/JPEGImages/480p"),
         lists.DAVIS,
+        davis=split.replace("valid", "val"),
     )
+
+
+def load_davis_split(name: str, split: Split, root: Path) -> list[dict]:
+    """Records of the first archive below one of ``DAVIS_ROOTS``, or else of the split's json file.
+
+    Raises:
+        DataError: lists the places tried.
+    """
+    for folder in DAVIS_ROOTS:
+        folders = DavisFolders.find(root / folder, split.davis)
+        if folders is not None:
+            logger.info("%s: videos of %s, frames from %s", name, folders.video_list, folders.frames)
+            return load_davis(folders)
+    try:
+        json_file, image_root = find_files(name, split, root)
+    except DataError as e:
+        raise DataError(f"{e}, and an unpacked archive in {', '.join(DAVIS_ROOTS)}") from e
+    return load_ytvis_json(json_file, image_root, name)
 
 
 def _coco(target: str, split: str, categories: Categories, to_target: Mapping[int, int]) -> Split:
@@ -144,7 +169,9 @@ def register_builtin() -> None:
     for name, split in BUILTIN_SPLITS.items():
         if name in DatasetCatalog:
             continue
-        if split.class_map is None:
+        if split.davis is not None:
+            register_davis_files(name, _davis_loader(name, split), categories=split.categories)
+        elif split.class_map is None:
             register_ytvis_files(
                 name,
                 _finder(name, split),
@@ -154,6 +181,10 @@ def register_builtin() -> None:
             )
         else:
             register_coco_files(name, _finder(name, split), class_map=split.class_map, categories=split.categories)
+
+
+def _davis_loader(name: str, split: Split):
+    return lambda: load_davis_split(name, split, datasets_root())
 
 
 def _finder(name: str, split: Split):

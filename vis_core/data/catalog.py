@@ -7,8 +7,9 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from vis_core.data.categories import Categories
+from vis_core.data.categories import DAVIS, Categories
 from vis_core.data.coco_video import load_coco_json
+from vis_core.data.davis import DavisFolders, load_davis
 from vis_core.data.records import load_ytvis_json
 from vis_core.errors import ConfigError
 
@@ -104,6 +105,31 @@ def register_coco_files(
 
     DatasetCatalog.register(name, load)
     _describe(name, "coco", "coco", categories)
+
+
+def register_davis(
+    name: str, video_list: str | Path, frames: str | Path, masks: str | Path | None, *, categories: Categories = DAVIS
+) -> None:
+    """Register videos with palette PNG masks, evaluated by J and F, under ``name``.
+
+    Args:
+        video_list: text file with the name of a video a line.
+        frames, masks: folders that hold a folder for each video, of images and of PNGs with the same names; without
+            ``masks`` results can be written but not evaluated.
+        categories: their one class.
+
+    Raises ConfigError if the name is taken.
+    """
+    if name in DatasetCatalog:
+        raise ConfigError(f"data set '{name}' is registered already; choose another name")
+    folders = DavisFolders(Path(video_list), Path(frames), None if masks is None else Path(masks))
+    register_davis_files(name, lambda: load_davis(folders), categories=categories)
+
+
+def register_davis_files(name: str, load: Callable[[], list[dict]], *, categories: Categories = DAVIS) -> None:
+    """As :func:`register_davis`, with records that ``load`` finds when the data set is used (builtin.py)."""
+    DatasetCatalog.register(name, load)
+    _describe(name, "davis", "davis_uvos", categories)
 
 
 def _set_paths(name: str, json_file: str | Path, image_root: str | Path) -> None:

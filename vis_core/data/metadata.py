@@ -35,8 +35,12 @@ def set_categories(dataset_name: str, json_file: str | Path, categories: dict[in
 
 
 def dataset_metadata(dataset_name: str) -> Metadata:
-    """Metadata with thing_classes and json_file there: where they are not known yet, the data set is loaded once."""
+    """Metadata with thing_classes and json_file there: where they are not known yet, the data set is loaded once.
+
+    DAVIS need not have a json file.
+    """
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.get("thing_classes") is None or metadata.get("json_file") is None:
+    needs_json = metadata.get("vis_format") != "davis"
+    if metadata.get("thing_classes") is None or (needs_json and metadata.get("json_file") is None):
         DatasetCatalog.get(dataset_name)
     return metadata

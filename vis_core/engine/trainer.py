@@ -23,7 +23,7 @@ from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
 from vis_core.engine.train_loop import build_train_loop
 from vis_core.errors import ConfigError
-from vis_core.evaluation import YTVISEvaluator
+from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
 
 
 class VideoTrainer(DefaultTrainer):
@@ -87,7 +87,7 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
-        """Evaluator by the data set's metadata field ``evaluator_type``: "ytvis" or "coco".
+        """Evaluator by the data set's metadata field ``evaluator_type``: "ytvis", "davis_uvos" or "coco".
 
         Raises ConfigError for any other type.
         """
@@ -95,6 +95,8 @@ class VideoTrainer(DefaultTrainer):
         evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
         if evaluator_type == "ytvis":
             return YTVISEvaluator(dataset_name, output_dir=output_folder)
+        if evaluator_type == "davis_uvos":
+            return DavisEvaluator(dataset_name, output_dir=output_folder)
         if evaluator_type == "coco":
             return COCOEvaluator(dataset_name, output_dir=output_folder)
         raise ConfigError(f"DATASETS.TEST: no evaluator for '{dataset_name}' (its evaluator_type is {evaluator_type})")

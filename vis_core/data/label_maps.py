@@ -1,0 +1,43 @@
+"""Label maps in palette PNG files, as DAVIS keeps masks: one byte a pixel, 0 = background, k = object k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vis_core.errors import DataError
+
+VOID = 255  # neither object nor background
+
+
+def label_colors() -> np.ndarray:
+    """uint8 (256, 3) RGB: the colour of label k, whose bits are dealt out to the three channels, highest first, as in
+    PASCAL VOC and DAVIS."""
+    labels = np.arange(256)
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colors[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colors
+
+
+def write_label_map(path: str | Path, labels: np.ndarray) -> None:
+    """Save labels uint8 (H, W); folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8)).convert("P")
+    image.putpalette(label_colors().ravel().tolist())
+    image.save(path)
+
+
+def read_label_map(path: str | Path) -> np.ndarray:
+    """Labels uint8 (H, W). Raises DataError naming the file, also if its pixels are colours instead of labels."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise DataError(f"{path}: expected a palette image, its pixels are {image.mode}")
+            return np.array(image, dtype=np.uint8)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read as an image ({' '.join(str(e).split())})") from e
