@@ -12,34 +12,11 @@ from collections.abc import Collection
 
 import torch
 
-from vis_core.checkpoint import register_converter
+from vis_core.checkpoint import background_last, register_converter, rename_mask_rcnn
 
 StateDict = dict[str, torch.Tensor]
 
-# (pattern, replacement), tried in order on the name without "detector."; the first that fits is used.
-_RULES = (
-    (r"backbone\.conv1\.", r"backbone.bottom_up.stem.conv1."),
-    (r"backbone\.bn1\.", r"backbone.bottom_up.stem.conv1.norm."),
-    (r"backbone\.layer(\d)\.(\d+)\.conv(\d)\.", r"backbone.bottom_up.res{0}.\2.conv\3."),
-    (r"backbone\.layer(\d)\.(\d+)\.bn(\d)\.", r"backbone.bottom_up.res{0}.\2.conv\3.norm."),
-    (r"backbone\.layer(\d)\.(\d+)\.downsample\.0\.", r"backbone.bottom_up.res{0}.\2.shortcut."),
-    (r"backbone\.layer(\d)\.(\d+)\.downsample\.1\.", r"backbone.bottom_up.res{0}.\2.shortcut.norm."),
-    (r"neck\.lateral_convs\.(\d)\.conv\.", r"backbone.fpn_lateral{1}."),
-    (r"neck\.fpn_convs\.(\d)\.conv\.", r"backbone.fpn_output{1}."),
-    (r"rpn_head\.rpn_conv\.", r"proposal_generator.rpn_head.conv."),
-    (r"rpn_head\.rpn_cls\.", r"proposal_generator.rpn_head.objectness_logits."),
-    (r"rpn_head\.rpn_reg\.", r"proposal_generator.rpn_head.anchor_deltas."),
-    (r"(?:roi_head\.)?bbox_head\.shared_fcs\.(\d)\.", r"roi_heads.box_head.fc{2}."),
-    (r"(?:roi_head\.)?bbox_head\.fc_cls\.", r"roi_heads.box_predictor.cls_score."),
-    (r"(?:roi_head\.)?bbox_head\.fc_reg\.", r"roi_heads.box_predictor.bbox_pred."),
-    (r"(?:roi_head\.)?mask_head\.convs\.(\d)\.conv\.", r"roi_heads.mask_head.mask_fcn{2}."),
-    (r"(?:roi_head\.)?mask_head\.upsample\.", r"roi_heads.mask_head.deconv."),
-    (r"(?:roi_head\.)?mask_head\.conv_logits\.", r"roi_heads.mask_head.predictor."),
-    (r"track_head\.(?:embed_head\.)?fcs\.(\d)\.", r"track_head.fc{2}."),
-)
-# What {0}, {1} and {2} add to the pattern's first group: layer1 is res2, FPN levels count from 2, heads' layers from 1.
-_OFFSETS = (1, 2, 1)
-_COMPILED = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
+_TRACK_HEAD = re.compile(r"track_head\.(?:embed_head\.)?fcs\.(\d)\.")
 
 
 def is_mmtracking(keys: Collection[str]) -> bool:
@@ -74,30 +51,16 @@ def convert(state_dict: StateDict) -> StateDict:
     for key, value in state_dict.items():
         if key.endswith("num_batches_tracked"):
             continue
-        out[rename(key)] = _background_last(key, value) if background_first else value
+        out[rename(key)] = background_last(key, value) if background_first else value
     return out
 
 
 def rename(key: str) -> str:
     """This model's name for one published name."""
-    short = key.removeprefix("detector.")
-    for pattern, replacement in _COMPILED:
-        found = pattern.match(short)
-        if found:
-            shifted = [str(int(found[1]) + offset) for offset in _OFFSETS] if found.re.groups else []
-            return found.expand(replacement.format(*shifted)) + short[found.end() :]
-    return key
-
-
-def _background_last(key: str, value: torch.Tensor) -> torch.Tensor:
-    """A 2019 head's rows, background first, in this model's order: background last, and none in boxes and masks."""
-    if key.startswith("bbox_head.fc_cls."):
-        return torch.cat([value[1:], value[:1]])
-    if key.startswith("bbox_head.fc_reg."):
-        return value[4:]
-    if key.startswith("mask_head.conv_logits."):
-        return value[1:]
-    return value
+    found = _TRACK_HEAD.match(key)
+    if found:
+        return f"track_head.fc{int(found[1]) + 1}.{key[found.end() :]}"
+    return rename_mask_rcnn(key.removeprefix("detector."))
 
 
 register_converter("mmtracking / mmdetection 3 MaskTrack R-CNN", is_mmtracking, convert)
