@@ -98,4 +98,4 @@ class ScriptedRand:
         shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
         drawn = np.random.RandomState(self.base + len(self.shapes)).random_sample(tuple(shape))
         self.shapes.append(list(shape))
-        return torch.from_numpy(drawn.astype(np.float32))
+        return torch.from_numpy(drawn.astype(np.float32)).to(torch.get_default_dtype())

@@ -219,7 +219,7 @@ def moving_rectangles(target: dict, no_object: int) -> list[Instances]:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("train_step_*.json")), ids=lambda p: p.stem)
-def test_training_step(path, monkeypatch):
+def test_training_step(path, monkeypatch, double_precision):
     expected = json.loads(path.read_text())
     original = expected["config"].split()[0]
     cfg = config(original)

@@ -129,7 +129,7 @@ def test_published_keys(fixtures, variant):
 
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["r50", "swinl"])
-def test_segmenter(fixtures, variant):
+def test_segmenter(fixtures, variant, double_precision):
     z = np.load(fixtures / f"segmenter_{variant}.npz")
     seed, height, width = z["image_seed"].tolist()
     model = build_model(config(variant, num_classes=z["pred_logits"].shape[-1] - 1)).eval()
@@ -153,6 +153,7 @@ def test_segmenter(fixtures, variant):
         module.register_forward_hook(lambda module, args, out, name=name: seen.update({name: out, f"{name}_in": args}))
 
     images = model.preprocess_images([image])
+    assert images.tensor.dtype == torch.float64
     features = model.backbone(images.tensor)
     mask_features, maps = head.pixel_decoder(features)
     outputs = head.predictor(maps, mask_features, with_aux=True)
