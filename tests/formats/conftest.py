@@ -1,0 +1,1 @@
+import vis_core  # noqa: F401  (makes detectron2 importable)

@@ -1,0 +1,144 @@
+"""Names from label files, kept inside their folder; output that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from vis_core.data.frame_source import IMAGE_SUFFIXES, natural_key
+from vis_core.errors import DataError
+
+
+def inside(root: Path, name: str, where: str) -> Path:
+    """``root / name`` for a name that came out of a file.
+
+    Raises DataError if it leads out of ``root``: by "..", as an absolute path, or through a link.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise DataError(f"{where}: {name!r} is not a file name")
+    path = root / name.replace("\\", "/")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{where}: '{name}' leads out of {root}; only files below it are touched")
+    return path
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """``path`` below ``root``, with ``/``."""
+    return path.relative_to(root).as_posix()
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...], recursive: bool = False) -> list[Path]:
+    """Files with one of the suffixes, none of them hidden, in natural order. Links out of ``folder`` are refused."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    files = [
+        path
+        for path in found
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    for path in files:
+        inside(folder, relative_name(path, folder), str(folder))
+    return sorted(files, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Images of a folder in natural order, none if there is no such folder."""
+    return list_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
+
+
+def by_folder(files: list[Path]) -> dict[Path, list[Path]]:
+    """Files by the folder they lie in, order kept."""
+    folders: dict[Path, list[Path]] = {}
+    for path in files:
+        folders.setdefault(path.parent, []).append(path)
+    return folders
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from an image's header. Raises DataError if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such frame") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise DataError(f"{path}: cannot be read as an image ({e})") from None
+
+
+def read_json(path: Path) -> object:
+    """Contents of a json file. Raises DataError if there is none or it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror})") from None
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{path}: not valid json ({e})") from None
+
+
+def has_list(path: Path, field: str) -> bool:
+    """Whether a json file has a list under ``field``, found without parsing it."""
+    try:
+        with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return re.search(rb'"%s"\s*:\s*\[' % field.encode(), content) is not None
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return False
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` when the block ends well and vanishes otherwise.
+
+    Raises DataError if ``path`` exists and is not an empty folder, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path}: exists already; name a new folder, or remove this one first")
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes private folders
+        partial.replace(path)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be written ({e.strerror or e})") from e
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write a json file at once or not at all. Raises DataError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(path)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be written ({e.strerror})") from e
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def new_file(root: Path, name: str) -> Path:
+    """Path of a file to be written below ``root``, its folder made."""
+    path = inside(root, name, "output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def copy_frame(frames: Path, file_name: str, root: Path, name: str) -> None:
+    """Copy a frame to ``root / name``, keeping its own suffix."""
+    source = inside(frames, file_name, "frames")
+    if not source.is_file():
+        raise DataError(f"{source}: no such frame (is {frames} the folder that the file names are relative to?)")
+    shutil.copyfile(source, new_file(root, name + PurePosixPath(file_name).suffix))
