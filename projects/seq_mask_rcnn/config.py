@@ -84,3 +84,5 @@ def _add_training_keys(node: CN) -> None:
     train.PROP_LOSS_WEIGHT = 1.0
     # At most so many objects of a pair are propagated, drawn at random.
     train.MAX_PROP_OBJECTS = 5
+    # Train detection on both frames of a pair, and propagation in both directions. False: as published.
+    train.SYMMETRIC = False

@@ -15,9 +15,13 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from torch.nn import functional as F
 
+from projects.seq_mask_rcnn.inference import Proposer
 from projects.seq_mask_rcnn.propagation import PropagationHead
+from projects.seq_mask_rcnn.reduce import reduce_sequences, sequence_iou
 from vis_core.modeling import freeze_bn_statistics
+from vis_core.tube import RLE, Tube, decode_mask, encode_masks
 
 STAGES = ("res2", "res3")  # the backbone's maps that the propagation head refines masks with
 
@@ -60,7 +64,29 @@ class SeqMaskRCNN(GeneralizedRCNN):
             from projects.seq_mask_rcnn.training import losses
 
             return losses(self, batched_inputs)
-        raise NotImplementedError
+        return [{"tubes": self.predict(video)} for video in batched_inputs]
+
+    @torch.no_grad()
+    def predict(self, video: dict) -> list[Tube]:
+        """Tubes of one video: a kept sequence comes once for every class that it scores enough in, best first.
+
+        ``video["image"]`` is iterated once and then indexed, in short runs backwards.
+        """
+        proposals = Proposer(self, video["image"]).run()
+        kept, scores = reduce_sequences(proposals.scores.numpy(), sequence_iou(proposals.masks), self.settings)
+        tubes = []
+        for index, own in zip(kept, scores):
+            labels = (own >= self.settings.OUTPUT_SCORE_THRESH).nonzero()[0].tolist()
+            if labels:
+                masks = self.to_video(proposals.masks[index], proposals.image_size, video["height"], video["width"])
+                tubes += [Tube(label, float(own[label]), masks, track_id=index) for label in labels]
+        return tubes
+
+    def to_video(
+        self, masks: list[RLE | None], image_size: tuple[int, int], height: int, width: int
+    ) -> list[RLE | None]:
+        """One sequence's masks on the padded image, cut to ``image_size`` (h, w) and resized to (H, W)."""
+        return [mask and resize_mask(mask, image_size, (height, width), self.device) for mask in masks]
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The pyramid p2 to p6 and the backbone's res2 and res3, of normalised, padded images (B, 3, h, w)."""
@@ -72,3 +98,15 @@ class SeqMaskRCNN(GeneralizedRCNN):
         finally:
             hook.remove()
         return pyramid | {name: stages[name] for name in STAGES}
+
+
+def resize_mask(rle: RLE, image_size: tuple[int, int], video_size: tuple[int, int], device: torch.device) -> RLE | None:
+    """A mask on the padded image as one on the video's frame: padding cut off, resized bilinearly, above one half."""
+    height, width = image_size
+    mask = torch.from_numpy(decode_mask(rle)[:height, :width].copy())
+    if not mask.any():
+        return None
+    if image_size != video_size:
+        mask = mask.to(device, torch.float32)[None, None]
+        mask = F.interpolate(mask, size=video_size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+    return encode_masks(mask[None])[0] if mask.any() else None

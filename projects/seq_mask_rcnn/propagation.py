@@ -123,12 +123,34 @@ def read_memory(keys: torch.Tensor, values: torch.Tensor, query_key: torch.Tenso
     Returns:
         (N, E, g, v).
     """
-    num_objects, grid = len(keys), query_key.shape[-2:]
+    queries = query_key.flatten(2).transpose(1, 2)  # (1, S, D)
+    if queries.device.type == "cpu":
+        return read_memory_by_chunks(keys, values, query_key)[0]
     keys, values = keys.flatten(1, 2)[:, None], values.flatten(1, 2)[:, None]  # (N, 1, M * S, D or E)
-    queries = query_key.flatten(2).transpose(1, 2)[:, None].expand(num_objects, -1, -1, -1)  # (N, 1, S, D)
-    chunk = QUERIES_PER_CHUNK if queries.device.type == "cpu" else queries.shape[2]
-    parts = [F.scaled_dot_product_attention(part, keys, values) for part in queries.split(chunk, dim=2)]
-    return torch.cat(parts, dim=2)[:, 0].transpose(1, 2).unflatten(2, grid)
+    read = F.scaled_dot_product_attention(queries.expand(len(keys), 1, -1, -1), keys, values)  # (N, 1, S, E)
+    return read[:, 0].transpose(1, 2).unflatten(2, query_key.shape[-2:])
+
+
+def read_memory_by_chunks(
+    keys: torch.Tensor, values: torch.Tensor, query_key: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`read_memory`, a few query positions at a time, and each entry's share of all reads, (M,) float32.
+
+    On a CPU this is faster than PyTorch's attention, which has no fused kernel for keys and values of different width.
+    """
+    num_objects, num_entries, num_positions, width = keys.shape
+    queries = query_key.flatten(2)[0].T * width**-0.5  # (S, D)
+    out = values.new_empty(num_objects, *query_key.shape[-2:], values.shape[-1]).flatten(1, 2)  # (N, S, E)
+    shares = torch.zeros(num_entries, device=keys.device)
+    for n in range(num_objects):
+        own_keys, own_values = keys[n].flatten(0, 1).T, values[n].flatten(0, 1)  # (D, M * S), (M * S, E)
+        for begin in range(0, len(queries), QUERIES_PER_CHUNK):
+            part = slice(begin, begin + QUERIES_PER_CHUNK)
+            weights = (queries[part] @ own_keys).softmax(dim=1)
+            out[n, part] = weights @ own_values
+            shares += weights.sum(dim=0).view(num_entries, num_positions).sum(dim=1)
+    shares /= num_objects * len(queries)
+    return out.transpose(1, 2).unflatten(2, query_key.shape[-2:]), shares
 
 
 def as_entry(x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,204 @@
+"""Sequences of one video, made from key frames and scored.
+
+The video is walked through twice. On the way forward every key frame's objects are detected when it comes, and the
+objects of all earlier key frames are found in the frame at hand; on the way back, those of all later ones. So a frame's
+features serve all key frames, and need not be kept for more than the way back (window.py).
+
+Shapes: T frames, N objects of a key frame, S sequences of the video, K classes, (h, w) the network's input size,
+(H, W) the same padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from projects.seq_mask_rcnn.memory import MemoryBank
+from projects.seq_mask_rcnn.propagation import as_entry, soft_aggregate
+from projects.seq_mask_rcnn.propose import key_frames, memory_step, propose
+from projects.seq_mask_rcnn.score import SequenceScores, classify, mask_boxes
+from projects.seq_mask_rcnn.window import FeatureWindow, FrameFeatures
+from vis_core.tube import RLE, TubeBuilder, encode_masks
+
+if TYPE_CHECKING:
+    from projects.seq_mask_rcnn.model import SeqMaskRCNN
+
+# Objects of all key frames that are decoded or memorised at once; bounds memory (80 MiB each at 384 x 640).
+OBJECTS_PER_BATCH = 4
+
+
+@dataclass
+class Group:
+    """The objects of one key frame, which are found in other frames together.
+
+    Attributes:
+        key_frame: its number.
+        entry: keys and values of the key frame, where both directions start from.
+        bank: the memory of the direction at hand.
+        scores: what the box head says of them.
+        boxes: (N, 4) where they were in the frame before, x1 y1 x2 y2 in pixels, and whether they were seen, (N,) bool.
+    """
+
+    key_frame: int
+    entry: tuple[torch.Tensor, torch.Tensor]
+    bank: MemoryBank
+    scores: SequenceScores
+    boxes: tuple[torch.Tensor, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.entry[0])
+
+
+@dataclass
+class Proposals:
+    """All sequences of a video, key frame after key frame, before reduction.
+
+    Attributes:
+        masks: S lists of T RLEs on the padded image, None where the object is absent.
+        scores: (S, K) float32, class probabilities without background.
+        key_frames: (S,) of each sequence.
+        image_size: (h, w).
+    """
+
+    masks: list[list[RLE | None]]
+    scores: torch.Tensor
+    key_frames: list[int]
+    image_size: tuple[int, int]
+
+
+class Proposer:
+    """Makes the sequences of one video."""
+
+    def __init__(self, model: SeqMaskRCNN, images: Sequence[torch.Tensor]) -> None:
+        """``images``: T frames (3, h, w) in ``INPUT.FORMAT``; iterated once, then indexed."""
+        settings = model.settings
+        self.model = model
+        self.settings = settings
+        self.num_frames = len(images)
+        self.keys = key_frames(self.num_frames, settings.KEY_NUM, settings.KEY_FRAMES)
+        self.step = memory_step(self.num_frames, settings.MEM_STEP, settings.MEM_NUM)
+        self.window = FeatureWindow(images, lambda image: FrameFeatures(model, image), settings.FEATURE_BUDGET << 20)
+        self.masks = TubeBuilder()
+        self.groups: list[Group] = []  # of key frames with objects, by key frame
+
+    def run(self) -> Proposals:
+        """Walk through the video."""
+        last = self.num_frames - 1
+        frame = None
+        for t, frame in self.window.forward():
+            if t in self.keys:
+                self.start_group(t, frame)
+            self.visit(t, frame, self.groups, end=last)
+        for group in self.groups:
+            group.bank = self.new_bank(group.key_frame, group.entry, end=0)
+        for t, frame in self.window.backward(start=max((group.key_frame for group in self.groups), default=0) - 1):
+            self.visit(t, frame, [group for group in self.groups if group.key_frame > t], end=0)
+        return self.collect(frame)
+
+    def start_group(self, t: int, frame: FrameFeatures) -> None:
+        """Detect the objects of key frame ``t``."""
+        masks = propose(self.model, frame.maps, frame.images)  # (N, h, w)
+        if len(masks) == 0:
+            return
+        entry = self.memorise(frame, masks.float())
+        num_classes = self.model.roi_heads.num_classes
+        self.groups.append(
+            Group(
+                key_frame=t,
+                entry=entry,
+                bank=self.new_bank(t, entry, end=self.num_frames - 1),
+                scores=SequenceScores(len(masks), num_classes, masks.device),
+                boxes=mask_boxes(masks),
+            )
+        )
+
+    def new_bank(self, key_frame: int, entry: tuple[torch.Tensor, torch.Tensor], end: int) -> MemoryBank:
+        """The memory of one direction, from ``key_frame`` to ``end``, whose entry would never be read."""
+        size = 1 + max(abs(end - key_frame) - 1, 0) // self.step
+        cap = self.settings.MEM_CAP
+        if 0 < cap < size:
+            return MemoryBank(*entry, key_frame, cap, self.settings.MEM_CAP_RULE)
+        return MemoryBank(*entry, key_frame, size)
+
+    def visit(self, t: int, frame: FrameFeatures, groups: list[Group], end: int) -> None:
+        """Find the objects of ``groups`` in frame ``t``, classify and store them, and memorise where it is time to."""
+        if not groups:
+            return
+        sizes = [len(group) for group in groups]
+        soft = self.segment(frame, groups)  # (sum of N, H, W)
+        masks = soft >= 0.5
+        boxes = mask_boxes(masks)
+        ids = [(group.key_frame, n) for group in groups for n in range(len(group))]
+        self.masks.add_frame(t, ids, masks)
+        self.score(frame, groups, masks, boxes)
+        parts = zip(groups, soft.split(sizes), boxes[0].split(sizes), boxes[1].split(sizes))
+        due = []
+        for group, own_soft, *own_boxes in parts:
+            group.boxes = tuple(own_boxes)
+            distance = abs(t - group.key_frame)
+            if distance > 0 and distance % self.step == 0 and t != end:
+                due.append((group, own_soft))
+        if due:
+            keys, values = self.memorise(frame, torch.cat([own_soft for _, own_soft in due]))
+            sizes = [len(group) for group, _ in due]
+            for (group, _), own_keys, own_values in zip(due, keys.split(sizes), values.split(sizes)):
+                group.bank.append(own_keys, own_values, t)
+
+    def segment(self, frame: FrameFeatures, groups: list[Group]) -> torch.Tensor:
+        """Soft masks (sum of N, H, W) float32; those of one group, with background, add up to 1 in every pixel."""
+        head = self.model.prop_head
+        with self.autocast():
+            query_key, query_value = frame.query
+            read = torch.cat([group.bank.read(query_key) for group in groups])
+            parts = [head.decode(part, query_value, frame.skips) for part in read.split(OBJECTS_PER_BATCH)]
+        alone = torch.cat(parts).split([len(group) for group in groups])
+        return torch.cat([soft_aggregate(own)[1][1:] for own in alone])
+
+    def memorise(self, frame: FrameFeatures, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One entry's keys and values, (N, 1, S, D) and (N, 1, S, E), of masks (N, <= H, <= W)."""
+        with self.autocast():
+            parts = [self.model.prop_head.memorise(frame.maps["p2"], part) for part in masks.split(OBJECTS_PER_BATCH)]
+        keys, values = (torch.cat(x) for x in zip(*parts))
+        return as_entry(keys), as_entry(values)
+
+    def score(
+        self, frame: FrameFeatures, groups: list[Group], masks: torch.Tensor, boxes: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        """Add the box head's opinion of one frame's masks (sum of N, H, W) to the groups' scores."""
+        if self.settings.SCORE_AREA == "image":
+            height, width = frame.image_size
+            boxes = mask_boxes(masks[:, :height, :width])
+        probabilities = classify(self.model.roi_heads, frame.maps, boxes[0])
+        sizes = [len(group) for group in groups]
+        for group, own, present in zip(groups, probabilities.split(sizes), boxes[1].split(sizes)):
+            group.scores.add(own, present)
+
+    def collect(self, frame: FrameFeatures) -> Proposals:
+        """Sequences in the order of key frames; those of a repeated key frame are copies."""
+        by_key = {group.key_frame: group for group in self.groups}
+        keys = self.keys if self.settings.REPEAT_KEY_FRAMES else sorted(set(self.keys))
+        groups = [by_key[key] for key in keys if key in by_key]
+        height, width = frame.canvas_size
+        empty = encode_masks(torch.zeros(1, height, width, dtype=torch.bool))[0]
+        masks = []
+        for group in groups:
+            for n in range(len(group)):
+                rles = self.masks.segmentations((group.key_frame, n), self.num_frames)
+                masks.append([None if rle == empty else rle for rle in rles])
+        divisor = self.num_frames if self.settings.SCORE_FRAMES == "all" else None
+        scores = [group.scores.mean(divisor) for group in groups]
+        none = torch.zeros(0, self.model.roi_heads.num_classes)
+        return Proposals(
+            masks=masks,
+            scores=torch.cat([none, *scores]),
+            key_frames=[group.key_frame for group in groups for _ in range(len(group))],
+            image_size=frame.image_size,
+        )
+
+    def autocast(self) -> torch.autocast:
+        """Where the propagation head runs, in the number type asked for."""
+        dtype = getattr(torch, self.settings.PRECISION)
+        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype != torch.float32)
