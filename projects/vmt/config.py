@@ -66,8 +66,20 @@ def _add_mask_keys(node: CN) -> None:
 
 
 def _add_quadtree_keys(parent: CN) -> None:
-    """REFINER "quadtree"."""
-    parent.QUADTREE = CN()
+    """REFINER "quadtree" (quadtree.py)."""
+    node = parent.QUADTREE = CN()
+    # Nodes, and hidden channels of the detector of incoherent cells.
+    node.DIM = 64
+    node.DETECTOR_DIM = 16
+    # The nodes' transformer.
+    node.LAYERS = 3
+    node.NHEADS = 4
+    node.DIM_FEEDFORWARD = 256
+    # A cell is incoherent from this probability on.
+    node.THRESHOLD = 0.3
+    # Frames whose nodes see each other at test time, and nodes of an instance in them; the most incoherent ones.
+    node.WINDOW = 5
+    node.MAX_NODES = 4096
 
 
 def _add_training_keys(parent: CN) -> None:
@@ -92,6 +104,10 @@ def _add_training_keys(parent: CN) -> None:
     loss.REFINED_DETAIL_WEIGHT = 5.0
     loss.UNION_MASK_WEIGHT = 1.0
     loss.UNION_DICE_WEIGHT = 1.0
+    # Of a clip so many consecutive frames, and so many objects at most, go through the last stage, drawn at random;
+    # 0 = all.
+    loss.REFINED_FRAMES = 0
+    loss.REFINED_INSTANCES = 10
     # REFINER "quadtree": where a mask is incoherent, and the nodes' own labels.
     loss.INCOHERENCE_WEIGHT = 1.0
     loss.NODE_WEIGHT = 1.0

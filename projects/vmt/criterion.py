@@ -38,12 +38,10 @@ class MatchedMasks(NamedTuple):
     Attributes:
         masks: (M, T, h, w) bool.
         valid: (M, h, w) bool, False in the padding.
-        clips: (M,) int64, which clip of the batch an instance belongs to.
     """
 
     masks: torch.Tensor
     valid: torch.Tensor
-    clips: torch.Tensor
 
 
 class ClipCriterion:
@@ -142,30 +140,33 @@ class ClipCriterion:
         }
 
     def refined_losses(
-        self, masks: torch.Tensor, wanted: MatchedMasks, detail: torch.Tensor, total: torch.Tensor
+        self,
+        masks: torch.Tensor,
+        labels: torch.Tensor,
+        detail: torch.Tensor,
+        total: torch.Tensor,
+        num_clips: int,
     ) -> dict[str, torch.Tensor]:
-        """Losses of the last stage: of instances, of their detail pixels alone, and of the union of a clip's instances.
+        """Losses of the last stage of one clip: of its instances, of their detail alone, and of their union.
 
         Args:
-            masks: (M, T, H, W) logits of the frames' full size.
-            wanted: the instances' masks, of the frames that were refined.
-            detail: (M, T, H, W) bool, pixels that the refinement may change.
-            total: number of objects.
+            masks: (N, T, H, W) logits of full size, without padding.
+            labels: (N, T, H, W) bool.
+            detail: (T, H, W) bool, pixels that the refinement was made for.
+            total: what sums over instances are divided by.
+            num_clips: what the union's losses are divided by.
         """
-        logits, labels, valid = self._tubes(masks, wanted)
-        detail = detail.flatten(1) if valid is None else detail.flatten(1) & valid
-        losses = {
-            "loss_mask_refine": focal_loss(logits, labels, total, valid),
-            "loss_mask_dice_refine": dice_loss(logits, labels, total, valid),
-            "loss_mask_bound_refine": dice_loss(logits, labels, total, detail),
+        logits, targets = masks.flatten(1), labels.flatten(1).to(masks.dtype)
+        chosen = detail.flatten().expand(len(logits), -1)
+        union = logits.sigmoid().sum(dim=0, keepdim=True).clamp(max=1)  # (1, P)
+        anywhere = labels.flatten(1).any(dim=0, keepdim=True).to(masks.dtype)
+        return {
+            "loss_mask_refine": focal_loss(logits, targets, total),
+            "loss_mask_dice_refine": dice_loss(logits, targets, total),
+            "loss_mask_bound_refine": dice_loss(logits, targets, total, chosen),
+            "loss_mask_sem": focal_loss_of_probabilities(union, anywhere, num_clips),
+            "loss_mask_sem_dice": dice_loss_of_probabilities(union, anywhere, num_clips),
         }
-        if self.weights["loss_mask_sem"] or self.weights["loss_mask_sem_dice"]:
-            clips = wanted.clips.to(logits.device)
-            unions, all_labels, all_valid = _unions(logits.sigmoid(), labels, valid, clips)
-            count = max(len(unions), 1)
-            losses["loss_mask_sem"] = focal_loss_of_probabilities(unions, all_labels, count, all_valid)
-            losses["loss_mask_sem_dice"] = dice_loss_of_probabilities(unions, all_labels, count, all_valid)
-        return losses
 
     def _tubes(self, masks, wanted) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Logits, labels and, where padding is ignored, what counts: (M, T h w) each."""
@@ -176,22 +177,16 @@ class ClipCriterion:
         return masks.flatten(1), labels.flatten(1), valid
 
 
-def matched_masks(
-    targets: Sequence[ClipTargets], matches: Sequence[Match], stride: int = 1, frames: torch.Tensor | None = None
-) -> MatchedMasks:
-    """Masks of all matched objects at ``stride``, the pixel in the middle of every cell; maybe of some frames only."""
-    masks, valid, clips = [], [], []
+def matched_masks(targets: Sequence[ClipTargets], matches: Sequence[Match], stride: int) -> MatchedMasks:
+    """The masks of all matched objects at ``stride``: of every cell the pixel in its middle."""
+    masks, valid = [], []
     middle = slice(stride // 2, None, stride)
-    for clip, (target, (_, objects)) in enumerate(zip(targets, matches)):
-        of_clip = target.masks[objects.to(target.masks.device)]
-        if frames is not None:
-            of_clip = of_clip[:, frames]
-        masks.append(of_clip[..., middle, middle])
-        inside = torch.zeros(target.masks.shape[-2:], dtype=torch.bool, device=of_clip.device)
+    for target, (_, objects) in zip(targets, matches):
+        masks.append(target.masks[objects.to(target.masks.device)][..., middle, middle])
+        inside = torch.zeros(target.masks.shape[-2:], dtype=torch.bool, device=target.masks.device)
         inside[: target.image_size[0], : target.image_size[1]] = True
         valid.append(inside[middle, middle].expand(len(objects), -1, -1))
-        clips.append(torch.full((len(objects),), clip))
-    return MatchedMasks(torch.cat(masks), torch.cat(valid), torch.cat(clips))
+    return MatchedMasks(torch.cat(masks), torch.cat(valid))
 
 
 def mean_num_objects(count: int, device: torch.device) -> torch.Tensor:
@@ -200,18 +195,3 @@ def mean_num_objects(count: int, device: torch.device) -> torch.Tensor:
     if get_world_size() > 1:
         torch.distributed.all_reduce(total)
     return (total / get_world_size()).clamp(min=1)
-
-
-def _unions(probabilities, labels, valid, clips) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Probability (clipped sum), label and validity of "some instance is here": (clips with any instance, P) each."""
-    present = clips.unique()
-    unions = (
-        torch.stack([probabilities[clips == clip].sum(dim=0).clamp(max=1) for clip in present])
-        if len(present)
-        else probabilities
-    )
-    all_labels = torch.stack([labels[clips == clip].amax(dim=0) for clip in present]) if len(present) else labels
-    all_valid = valid
-    if valid is not None and len(present):
-        all_valid = torch.stack([valid[clips == clip][0] for clip in present])
-    return unions, all_labels, all_valid
