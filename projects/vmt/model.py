@@ -61,6 +61,10 @@ class FrameMaps(NamedTuple):
     stem: torch.Tensor | None
     size: tuple[int, int]
 
+    def frames(self, part: slice) -> FrameMaps:
+        """Those of some frames."""
+        return FrameMaps(self.maps.frames(part), None if self.stem is None else self.stem[part], self.size)
+
 
 @META_ARCH_REGISTRY.register()
 class VMT(nn.Module):

@@ -54,12 +54,12 @@ class RefineOutput(NamedTuple):
     Attributes:
         masks: (T, N, 2 h2, 2 w2) logits.
         selected: (T, h2, w2) bool, the pixels that were refined.
-        extra: what else its training needs, by name; empty for the release.
+        losses: of its own, by name, summed over instances, if there were labels; none for the release.
     """
 
     masks: torch.Tensor
     selected: torch.Tensor
-    extra: dict[str, torch.Tensor]
+    losses: dict[str, torch.Tensor]
 
 
 class RefineLayer(nn.Module):
@@ -167,8 +167,8 @@ class ReleaseRefiner(nn.Module):
             "clamp_box_mask": node.CLAMP_BOX_MASK,
         }
 
-    def forward(self, inputs: RefineInputs) -> RefineOutput:
-        """Masks at full resolution."""
+    def forward(self, inputs: RefineInputs, labels: torch.Tensor | None = None) -> RefineOutput:
+        """Masks at full resolution; the release's refiner has no use for ``labels`` (N, T, 2 h2, 2 w2) bool."""
         size = inputs.detail.shape[-2:]
         selected = near_contours(inputs.second, size)
         maps = resize_nearest(inputs.maps.base, size) + selected[:, None] * inputs.detail  # (T, C, h2, w2)

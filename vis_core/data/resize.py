@@ -1,4 +1,4 @@
-"""Resizing: Detectron2's Pillow transform, or OpenCV's plain bilinear one for weights that were trained with it."""
+"""Resizing: Detectron2's Pillow transform with one of two size rules, or OpenCV's plain bilinear one for weights that were trained with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fvcore.transforms.transform import NoOpTransform, Transform
 
 from vis_core.errors import ConfigError
 
-BACKENDS = ("pillow", "opencv")
+BACKENDS = ("pillow", "pillow_floor", "opencv")
 
 
 class OpenCVResizeTransform(Transform):
@@ -41,17 +41,32 @@ def fit_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
+def floor_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
+    """(height, width) with the short side ``short``, or less for the long one to be at most ``long``, by DETR's rule.
+
+    The long side is cut to whole pixels; Detectron2 rounds it.
+    """
+    low, high = min(height, width), max(height, width)
+    if high / low * short > long:
+        short = int(round(long * low / high))
+    if height < width:
+        return short, int(short * width / height)
+    return int(short * height / width), short
+
+
 def resize_transform(height: int, width: int, short: int, long: int, backend: str = "pillow") -> Transform:
     """Transform that brings an image of (height, width) to short side ``short``, the long side at most ``long``.
 
-    ``short`` 0 leaves the image as it is. ``backend``: "pillow" with Detectron2's size rule, "opencv" with
-    mmdetection's (:func:`fit_size`).
+    ``short`` 0 leaves the image as it is. ``backend``: "pillow" with Detectron2's size rule, "pillow_floor" with
+    DETR's (:func:`floor_size`), "opencv" with mmdetection's (:func:`fit_size`).
     """
     check_backend(backend)
     if short == 0:
         return NoOpTransform()
     if backend == "opencv":
         return OpenCVResizeTransform(height, width, *fit_size(height, width, short, long))
+    if backend == "pillow_floor":
+        return T.ResizeTransform(height, width, *floor_size(height, width, short, long))
     new_height, new_width = T.ResizeShortestEdge.get_output_shape(height, width, short, long)
     return T.ResizeTransform(height, width, new_height, new_width)
 

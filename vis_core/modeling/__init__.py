@@ -1,5 +1,6 @@
 """Pieces that more than one method uses. Importing the package registers its backbones, heads and models."""
 
+from vis_core.modeling.clip_transformer import ClipTransformer
 from vis_core.modeling.deformable_attention import MSDeformAttn, grid_points, sampling_locations
 from vis_core.modeling.mask2former import MaskFormer, MaskFormerHead, add_mask2former_config
 from vis_core.modeling.mmdet import MMDetROIHeads, MMDetRPN
@@ -9,6 +10,7 @@ from vis_core.modeling.small_resnet import build_small_resnet_backbone, build_sm
 from vis_core.modeling.swin import D2SwinTransformer
 
 __all__ = [
+    "ClipTransformer",
     "D2SwinTransformer",
     "FrozenStatsBatchNorm2d",
     "LegacyAnchorGenerator",
