@@ -104,8 +104,9 @@ def _add_training_keys(parent: CN) -> None:
     loss.REFINED_DETAIL_WEIGHT = 5.0
     loss.UNION_MASK_WEIGHT = 1.0
     loss.UNION_DICE_WEIGHT = 1.0
-    # Of a clip so many consecutive frames, and so many objects at most, go through the last stage, drawn at random;
-    # 0 = all.
+    # The last stage is costly: at most so many clips of a process's batch, consecutive frames of these and objects in
+    # them go through it, drawn at random; 0 = all.
+    loss.REFINED_CLIPS = 0
     loss.REFINED_FRAMES = 0
     loss.REFINED_INSTANCES = 10
     # REFINER "quadtree": where a mask is incoherent, and the nodes' own labels.

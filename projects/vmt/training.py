@@ -57,6 +57,7 @@ class ClipLearner:
         matcher: ClipMatcher,
         criterion: ClipCriterion,
         class_offset: int = 1,
+        refined_clips: int = 0,
         refined_frames: int = 0,
         refined_instances: int = 10,
     ) -> None:
@@ -64,12 +65,14 @@ class ClipLearner:
         Args:
             matcher, criterion: see there.
             class_offset: what is added to a class of the data set to get its logit.
-            refined_frames: consecutive frames of a clip that go through the last stage, drawn at random; 0 = all.
-            refined_instances: objects of a clip that go through the last stage at most, drawn at random; 0 = all.
+            refined_clips: clips of a batch that go through the last stage at most, drawn at random; 0 = all.
+            refined_frames: consecutive frames of a clip that do so; 0 = all.
+            refined_instances: objects of a clip that do so at most; 0 = all.
         """
         self.matcher = matcher
         self.criterion = criterion
         self.class_offset = class_offset
+        self.refined_clips = refined_clips
         self.refined_frames = refined_frames
         self.refined_instances = refined_instances
 
@@ -80,6 +83,7 @@ class ClipLearner:
             "matcher": ClipMatcher(cfg),
             "criterion": ClipCriterion(cfg),
             "class_offset": node.CLASS_OFFSET,
+            "refined_clips": node.LOSS.REFINED_CLIPS,
             "refined_frames": node.LOSS.REFINED_FRAMES,
             "refined_instances": node.LOSS.REFINED_INSTANCES,
         }
@@ -126,16 +130,17 @@ class ClipLearner:
 
     def _refined_losses(self, model, images, frames, masks, second, targets, matches) -> dict[str, torch.Tensor]:
         """Weighted losses of the last stage, which sees frames without their padding, as it will in testing."""
-        picks = [self._pick(len(queries)) for queries, _ in matches]
+        with_objects = [clip for clip, (queries, _) in enumerate(matches) if len(queries)]
+        chosen = draw(torch.tensor(with_objects), self.refined_clips)
+        picks = [draw(torch.arange(len(matches[clip][0])), self.refined_instances) for clip in chosen]
         num_frames = len(images) // len(targets)
         count = min(self.refined_frames or num_frames, num_frames)
         first = int(torch.randint(num_frames - count + 1, (1,)))
         part = slice(first, first + count)  # of every clip
         total = mean_num_objects(sum(len(pick) for pick in picks), model.device)
         sums: dict[str, torch.Tensor] = {}
-        for clip, (pick, target, (_, objects)) in enumerate(zip(picks, targets, matches)):
-            if not len(pick):
-                continue
+        for clip, pick in zip(chosen.tolist(), picks):
+            target, objects = targets[clip], matches[clip][1]
             of_batch = slice(clip * num_frames + part.start, clip * num_frames + part.stop)
             detail = model.detail(images.tensor[of_batch], frames.frames(of_batch))
             inputs = refine_inputs(masks[clip], second[clip], detail, part, pick, target.image_size)
@@ -145,16 +150,17 @@ class ClipLearner:
             with torch.autocast(model.device.type, enabled=False):
                 logits = output.masks.float().transpose(0, 1)
                 selected = output.selected.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-                found = self.criterion.refined_losses(logits, labels, selected, total, len(targets))
+                found = self.criterion.refined_losses(logits, labels, selected, total, len(picks))
                 found |= {name: loss / total for name, loss in output.losses.items()}
             sums = {name: sums.get(name, 0) + loss for name, loss in found.items()}
         return self.criterion.weighted(sums)
 
-    def _pick(self, count: int) -> torch.Tensor:
-        """Which of ``count`` matched objects go through the last stage, ascending."""
-        if not self.refined_instances or count <= self.refined_instances:
-            return torch.arange(count)
-        return torch.randperm(count)[: self.refined_instances].sort().values
+
+def draw(items: torch.Tensor, most: int) -> torch.Tensor:
+    """At most ``most`` of (n,) items, at random and in order; 0 = all."""
+    if not most or len(items) <= most:
+        return items
+    return items[torch.randperm(len(items))[:most].sort().values]
 
 
 def check_clips(clips: Sequence[dict]) -> int:
