@@ -43,7 +43,8 @@ def _add_input_keys(cfg: CN) -> None:
     # What an epoch counts: "video", "frame" (every frame of every video once, a clip around each) or "key_frame"
     # (every frame with a usable object once).
     cfg.INPUT.SAMPLING_UNIT = "video"
-    # Rule "reference": which frames may stand beside the key frame, "any" or only "annotated" ones.
+    # Rule "reference": frames that may stand beside the key frame: "any", only "annotated" ones, or "shared": ones that
+    # show all of its objects whose class they show (Propose-Reduce; vis_core/data/references.py).
     cfg.INPUT.SAMPLING_REFERENCE = "any"
     # Rule "window": the other frames lie at least so far away (1 = any other frame; IDOL).
     cfg.INPUT.SAMPLING_INTERVAL = 1
@@ -56,15 +57,17 @@ def _add_input_keys(cfg: CN) -> None:
     # Replace a clip in which no object is visible by one of another video (SeqFormer, VMT).
     cfg.INPUT.SAMPLING_REDRAW_EMPTY = False
 
-    # Ground truth boxes of clips: tight around the transformed "mask", or the transformed box of the "annotation".
+    # Ground truth boxes of clips: tight around the transformed "mask", the transformed box of the "annotation", or from
+    # its first to its last of the "pixels", transformed like points (Propose-Reduce).
     cfg.INPUT.GT_BOXES = "mask"
 
     # Augmentation (vis_core/data/augmentation.py). Besides Detectron2's values INPUT.MIN_SIZE_TRAIN_SAMPLING knows
     # "choice_by_clip" and "range_by_clip", and INPUT.RANDOM_FLIP "flip_by_clip": one draw for all frames of a clip.
     # Any of "brightness", "contrast", "saturation", "rotation"; each frame has its own draw.
     cfg.INPUT.AUGMENTATIONS = []
-    # How frames are resized, in training and testing: "pillow" (Detectron2's antialiased bilinear and size rule) or
-    # "opencv" (plain bilinear and mmdetection's size rule, which the published MaskTrack R-CNN weights saw).
+    # How frames are resized, in training and testing: "pillow" (Detectron2's antialiased bilinear and size rule),
+    # "pillow_floor" (the same with DETR's size rule: the long side is cut, not rounded, to whole pixels; SeqFormer, VMT)
+    # or "opencv" (plain bilinear and mmdetection's size rule, which the published MaskTrack R-CNN weights saw).
     cfg.INPUT.RESIZE_BACKEND = "pillow"
     # With INPUT.CROP.ENABLED: share of clips that are cropped; window "same" for all frames, "moving" or "per_frame";
     # short sides of which one is drawn to resize the clip to before it is cropped (none: crop the original).
@@ -82,6 +85,9 @@ def _add_input_keys(cfg: CN) -> None:
     cfg.INPUT.PSEUDO.MAX_SIZE_TRAIN = 768
     cfg.INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING = "choice_by_clip"
     cfg.INPUT.PSEUDO.ROTATE_ANGLE = 15.0
+    # "turned_copy" in INPUT.PSEUDO.AUGMENTATIONS: one frame of a clip stays as it is, the others are turned by up to
+    # ROTATE_ANGLE degrees and scaled by a factor from this range (Propose-Reduce).
+    cfg.INPUT.PSEUDO.TURN_SCALE = (0.9, 1.1)
     cfg.INPUT.PSEUDO.CROP = CN()
     cfg.INPUT.PSEUDO.CROP.ENABLED = False
     cfg.INPUT.PSEUDO.CROP.TYPE = "absolute_range"

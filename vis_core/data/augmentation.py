@@ -18,6 +18,7 @@ from vis_core.data.clip_transforms import (
     Resize,
     Sometimes,
     Spin,
+    TurnedCopy,
 )
 from vis_core.errors import ConfigError
 
@@ -36,7 +37,10 @@ def build_clip_augmentation(cfg, pseudo: bool = False) -> ClipAugmentation:
         ConfigError: a key has an unknown value.
     """
     node = cfg.INPUT.PSEUDO if pseudo else cfg.INPUT
-    rotation = _rotation(cfg, pseudo) if "rotation" in _checked_names(node.AUGMENTATIONS, pseudo) else []
+    names = _checked_names(node.AUGMENTATIONS, pseudo)
+    rotation = _rotation(cfg, pseudo) if "rotation" in names else []
+    if "turned_copy" in names:
+        rotation.append(TurnedCopy(node.ROTATE_ANGLE, node.TURN_SCALE))
     colors = [PerFrame(COLORS[name](*COLOR_RANGE)) for name in node.AUGMENTATIONS if name in COLORS]
     flip = _flip(cfg.INPUT.RANDOM_FLIP, pseudo)
     if cfg.INPUT.LSJ_AUG.ENABLED:
@@ -51,10 +55,11 @@ def build_clip_augmentation(cfg, pseudo: bool = False) -> ClipAugmentation:
 
 
 def _checked_names(names: list[str], pseudo: bool) -> list[str]:
+    known = [*COLORS, "rotation"] + (["turned_copy"] if pseudo else [])
     for name in names:
-        if name not in COLORS and name != "rotation":
+        if name not in known:
             key = "INPUT.PSEUDO.AUGMENTATIONS" if pseudo else "INPUT.AUGMENTATIONS"
-            raise ConfigError(f"{key}: '{name}' is unknown; known: {', '.join(COLORS)}, rotation")
+            raise ConfigError(f"{key}: '{name}' is unknown; known: {', '.join(known)}")
     return names
 
 

@@ -12,7 +12,7 @@ from fvcore.transforms.transform import Transform
 
 from vis_core.errors import ConfigError
 
-BOX_SOURCES = ("mask", "annotation")
+BOX_SOURCES = ("mask", "annotation", "pixels")
 NOT_VISIBLE = -1
 MIN_BOX_SIDE = 1e-5
 
@@ -33,7 +33,8 @@ def clip_instances(
         input_size: (height, width) of the images before.
         sizes: (height, width) of each transformed image.
         num_classes: K; the class of a row whose track has no annotation in the frame.
-        box_source: "mask" for tight boxes of the transformed masks, "annotation" for transformed boxes.
+        box_source: "mask" for tight boxes of the transformed masks, "annotation" for transformed boxes, "pixels" for
+            boxes from the transformed first to the transformed last pixel (:func:`pixel_box`).
 
     Returns:
         T Instances with gt_boxes (N), gt_classes int64 (N,), gt_masks BitMasks (N, H, W), gt_ids int64 (N,);
@@ -63,8 +64,8 @@ def _frame_instances(objects, rows, transform, input_size, size, num_classes, bo
         masks[row] = transformed_mask(obj["segmentation"], transform, picture)
         classes[row] = obj["category_id"]
         ids[row] = obj["id"]
-        if box_source == "annotation":
-            boxes[row] = _transformed_box(obj, transform, size)
+        if box_source != "mask":
+            boxes[row] = (_transformed_box if box_source == "annotation" else pixel_box)(obj, transform, size)
 
     instances = Instances(size)
     instances.gt_masks = BitMasks(torch.from_numpy(masks))
@@ -100,3 +101,17 @@ def _transformed_box(obj: dict, transform: Transform, size: tuple[int, int]) -> 
     box = BoxMode.convert(obj["bbox"], obj["bbox_mode"], BoxMode.XYXY_ABS)
     box = transform.apply_box(np.array([box], dtype=np.float64))[0]
     return box.clip(min=0).clip(max=[size[1], size[0], size[1], size[0]])
+
+
+def pixel_box(obj: dict, transform: Transform, size: tuple[int, int]) -> np.ndarray:
+    """Box (4,) around an annotation's first and last pixel, after both were moved like points.
+
+    As early mmdetection did it: a frame scaled by f has boxes that are |1 - f| pixels smaller or larger than it should.
+    """
+    x1, y1, x2, y2 = BoxMode.convert(obj["bbox"], obj["bbox_mode"], BoxMode.XYXY_ABS)
+    (ax, ay), (bx, by) = transform.apply_coords(np.array([[x1, y1], [x2 - 1, y2 - 1]], dtype=np.float64))
+    # A mirrored pixel extends to the other side of its corner.
+    x1, x2 = (ax, bx + 1) if ax <= bx else (bx - 1, ax)
+    y1, y2 = (ay, by + 1) if ay <= by else (by - 1, ay)
+    height, width = size
+    return np.array([x1, y1, x2, y2]).clip(min=[0, 0, 1, 1], max=[width, height, width + 1, height + 1])

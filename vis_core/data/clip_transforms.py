@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import cv2
 import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, HFlipTransform, NoOpTransform, Transform, TransformList
@@ -178,6 +179,50 @@ class Spin:
         if np.random.rand() < 0.5:
             angles = angles[::-1]
         return [T.RotationTransform(height, width, float(angle), expand=False, center=center) for angle in angles]
+
+
+class TurnedCopy:
+    """One frame, drawn at random, stays; the others turn by up to ``limit`` degrees either way and scale by a factor
+    from ``scale``, each with draws of its own, around the image's middle. The images keep their size.
+    """
+
+    def __init__(self, limit: float, scale: Sequence[float]):
+        self.limit = limit
+        self.scale = tuple(scale)
+
+    def start_clip(self, num_frames: int) -> FrameTransform:
+        still = np.random.randint(num_frames)
+        frames = iter(range(num_frames))
+
+        def transform(image: np.ndarray) -> Transform:
+            if next(frames) == still:
+                return NoOpTransform()
+            angle, scale = np.random.uniform(-self.limit, self.limit), np.random.uniform(*self.scale)
+            return TurnTransform(*image.shape[:2], angle, scale)
+
+        return transform
+
+
+class TurnTransform(Transform):
+    """Turn an image (h, w) counter-clockwise by ``angle`` degrees around its middle and scale it; its size stays."""
+
+    def __init__(self, h: int, w: int, angle: float, scale: float):
+        super().__init__()
+        cos, sin = scale * np.cos(np.deg2rad(angle)), scale * np.sin(np.deg2rad(angle))
+        self.matrix = np.array([[cos, sin], [-sin, cos]])  # y points down
+        self.middle = np.array([w / 2, h / 2])
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return (coords - self.middle) @ self.matrix.T + self.middle
+
+    def apply_image(self, img: np.ndarray, interp: int = cv2.INTER_LINEAR) -> np.ndarray:
+        # Pixel i has its centre at i + 0.5.
+        offset = self.apply_coords(np.array([0.5, 0.5])) - 0.5
+        matrix = np.column_stack([self.matrix, offset])
+        return cv2.warpAffine(img, matrix, img.shape[1::-1], flags=interp)
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return self.apply_image(segmentation, cv2.INTER_NEAREST)
 
 
 def _share(draw: Callable) -> Callable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +28,17 @@ def drop_empty(records: Sequence[dict], name: str) -> list[dict]:
 
 
 def annotated_frames(record: dict) -> list[int]:
-    """Frames with at least one usable object: not a crowd region, its box at least one pixel wide and high and
-    reaching into the image (MaskTrack R-CNN's rule for key frames)."""
+    """Frames of a video with at least one usable object (MaskTrack R-CNN's rule for key frames)."""
+    return [t for t in range(len(record["annotations"])) if usable_objects(record, t)]
+
+
+def usable_objects(record: dict, frame: int) -> list[dict]:
+    """One frame's annotations that are no crowd region and whose box is at least one pixel wide and high and reaches
+    into the image."""
     height, width = record["height"], record["width"]
-    return [t for t, objects in enumerate(record["annotations"]) if _any_usable(objects, height, width)]
+    return [obj for obj in record["annotations"][frame] if not obj.get("iscrowd", 0) and _fits(obj, height, width)]
 
 
-def _any_usable(objects: Iterable[dict], height: int, width: int) -> bool:
-    for obj in objects:
-        x, y, w, h = obj["bbox"]
-        if obj.get("iscrowd", 0) or w < 1 or h < 1:
-            continue
-        if min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0):
-            return True
-    return False
+def _fits(obj: dict, height: int, width: int) -> bool:
+    x, y, w, h = obj["bbox"]
+    return w >= 1 and h >= 1 and min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)

@@ -20,10 +20,11 @@ from vis_core.data.clip_transforms import ClipAugmentation, augment_clip
 from vis_core.data.filtering import annotated_frames
 from vis_core.data.frame_source import open_video
 from vis_core.data.network_frames import NetworkFrames
+from vis_core.data.references import serves_as_reference, shared_reference_frames, visible_by_class
 from vis_core.data.sampling import ClipSampling
 from vis_core.errors import ConfigError, DataError
 
-REFERENCES = ("any", "annotated")
+REFERENCES = ("any", "annotated", "shared")
 PSEUDO_LENGTHS = (16, 48)  # a clip made from one image pretends to come from a video of so many frames
 
 
@@ -33,7 +34,8 @@ class VideoClipMapper:
     Args:
         sampling: chooses the frames.
         num_classes: class of a row whose track has no annotation in a frame.
-        references: frames that may stand beside a key frame: "any", or only "annotated" ones.
+        references: frames that may stand beside a key frame: "any", only "annotated" ones, or "shared": ones that show
+            its objects (references.py).
         box_source: see :func:`vis_core.data.clip_instances.clip_instances`.
     """
 
@@ -46,8 +48,7 @@ class VideoClipMapper:
         box_source: str = "mask",
         references: str = "any",
     ):
-        if references not in REFERENCES:
-            raise ConfigError(f"INPUT.SAMPLING_REFERENCE '{references}' is unknown; known: {', '.join(REFERENCES)}")
+        _check_references(references)
         self.sampling = sampling
         self.augmentation = augmentation
         self.num_classes = num_classes
@@ -72,7 +73,12 @@ class VideoClipMapper:
         Raises:
             DataError: a frame is missing, broken, or not of the size in the annotation file; names file and video.
         """
-        candidates = annotated_frames(record) if self.references == "annotated" else None
+        candidates = None
+        if self.references == "annotated":
+            candidates = annotated_frames(record)
+        elif self.references == "shared":
+            frame = random.randrange(record["length"]) if frame is None else frame
+            candidates = shared_reference_frames(record, frame)
         frame_idx = self.sampling(record["length"], frame, candidates)
         read = {}
         for t in frame_idx:
@@ -102,7 +108,8 @@ class VideoClipMapper:
 class PseudoClipMapper:
     """An image record -> a clip of differently augmented copies; the objects' ids are their order in the image.
 
-    A video record gives a clip of one of its frames (INPUT.PSEUDO.IMAGE_MODE).
+    A video record gives a clip of one of its frames (INPUT.PSEUDO.IMAGE_MODE). With ``references`` "shared" a copy that
+    lost objects of the first one, so that it is no reference for it (references.py), is replaced by the first one.
     """
 
     def __init__(
@@ -112,7 +119,10 @@ class PseudoClipMapper:
         num_classes: int,
         image_format: str = "RGB",
         box_source: str = "mask",
+        references: str = "any",
     ):
+        _check_references(references)
+        self.references = references
         self.sampling = sampling
         self.augmentation = augmentation
         self.num_classes = num_classes
@@ -127,6 +137,7 @@ class PseudoClipMapper:
             num_classes=num_classes,
             image_format=cfg.INPUT.FORMAT,
             box_source=cfg.INPUT.GT_BOXES,
+            references=cfg.INPUT.SAMPLING_REFERENCE,
         )
 
     def __call__(self, record: dict, frame: int | None = None) -> dict:
@@ -142,6 +153,10 @@ class PseudoClipMapper:
         images, instances = augmented_clip(
             [image] * num_frames, [objects] * num_frames, self.augmentation, self.num_classes, self.box_source
         )
+        if self.references == "shared":
+            shown = [visible_by_class(frame) for frame in instances]
+            kept = [t if serves_as_reference(shown[0], shown[t]) else 0 for t in range(num_frames)]
+            images, instances = [images[t] for t in kept], [instances[t] for t in kept]
         return {
             "image": images,
             "instances": instances,
@@ -198,6 +213,11 @@ def read_frame(path: str, image_format: str, record: dict, where: str) -> np.nda
             f"[{record['height']}, {record['width']}] ({where})"
         )
     return image
+
+
+def _check_references(references: str) -> None:
+    if references not in REFERENCES:
+        raise ConfigError(f"INPUT.SAMPLING_REFERENCE '{references}' is unknown; known: {', '.join(REFERENCES)}")
 
 
 def _image_of_video(record: dict, frame: int) -> dict:

@@ -9,6 +9,7 @@ compute the same numbers. Importing the package registers ``LegacyAnchorGenerato
 from vis_core.modeling.mmdet_legacy.anchors import LegacyAnchorGenerator
 from vis_core.modeling.mmdet_legacy.boxes import clip_boxes
 from vis_core.modeling.mmdet_legacy.detections import LegacyOutputLayers
+from vis_core.modeling.mmdet_legacy.mask_targets import PixelMasks
 from vis_core.modeling.mmdet_legacy.masks import paste_masks
 from vis_core.modeling.mmdet_legacy.pooler import LegacyROIPooler
 from vis_core.modeling.mmdet_legacy.roi_heads import LegacyROIHeads
@@ -20,6 +21,7 @@ __all__ = [
     "LegacyROIHeads",
     "LegacyROIPooler",
     "LegacyRPN",
+    "PixelMasks",
     "clip_boxes",
     "paste_masks",
 ]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.sampling import subsample_labels
+from detectron2.structures import Instances
 
 from vis_core.modeling.mmdet import ClampedBox2BoxTransform, MMDetROIHeads
 from vis_core.modeling.mmdet_legacy.detections import LegacyOutputLayers
+from vis_core.modeling.mmdet_legacy.mask_targets import PixelMasks
 from vis_core.modeling.mmdet_legacy.pooler import LegacyROIPooler
 
 
 @ROI_HEADS_REGISTRY.register()
 class LegacyROIHeads(MMDetROIHeads):
-    """:class:`MMDetROIHeads` with :class:`LegacyROIPooler` and :class:`LegacyOutputLayers`."""
+    """:class:`MMDetROIHeads` with :class:`LegacyROIPooler`, :class:`LegacyOutputLayers` and :class:`PixelMasks`.
+
+    Every object's own box is trained on, whatever else is drawn.
+    """
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict) -> dict:
@@ -29,6 +36,38 @@ class LegacyROIHeads(MMDetROIHeads):
         if kwargs:
             kwargs["mask_pooler"] = build_legacy_pooler(cfg, cfg.MODEL.ROI_MASK_HEAD, input_shape)
         return kwargs
+
+    @torch.no_grad()
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
+        """As of StandardROIHeads."""
+        chosen = super().label_and_sample_proposals(proposals, targets)
+        for instances in chosen:
+            if instances.has("gt_masks"):
+                instances.gt_masks = PixelMasks(instances.gt_masks.tensor)
+        return chosen
+
+    def _sample_proposals(
+        self, matches: torch.Tensor, labels: torch.Tensor, gt_classes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of an image's chosen proposals, positives first, and their classes.
+
+        Proposals drawn as usual, the objects' own boxes (they are the last proposals), and negatives up to the number
+        that is asked for.
+        """
+        if len(gt_classes) == 0:
+            return super()._sample_proposals(matches, labels, gt_classes)
+        classes = gt_classes[matches].masked_fill(labels == 0, self.num_classes).masked_fill(labels == -1, -1)
+        positive, negative = subsample_labels(
+            classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
+        )
+        if self.proposal_append_gt:
+            own = torch.arange(len(classes) - len(gt_classes), len(classes), device=classes.device)
+            own = own[(classes[own] >= 0) & (classes[own] < self.num_classes)]
+            own = own[(own[:, None] != positive).all(dim=1)]
+            positive = torch.cat([positive, own])
+            negative = negative[: max(self.batch_size_per_image - len(positive), 0)]
+        chosen = torch.cat([positive, negative])
+        return chosen, classes[chosen]
 
 
 def build_legacy_pooler(cfg: CfgNode, node: CfgNode, input_shape: dict) -> LegacyROIPooler:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
-from detectron2.structures import Boxes, Instances
+from detectron2.modeling.sampling import subsample_labels
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from torchvision.ops import nms
 
 from vis_core.modeling.mmdet.rpn import MMDetRPN
@@ -13,7 +14,40 @@ from vis_core.modeling.mmdet_legacy.boxes import clip_boxes
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class LegacyRPN(MMDetRPN):
-    """:class:`MMDetRPN` that clips by pixels and keeps boxes that lie outside the image, as boxes on its rim."""
+    """:class:`MMDetRPN` that clips by pixels and keeps boxes that lie outside the image, as boxes on its rim.
+
+    With ``RPN.BOUNDARY_THRESH`` >= 0 objects claim anchors only among those that do not reach further out of the image.
+    """
+
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Choose the anchors of each image's loss: labels (R,), 1, 0 or -1 = not in the loss, and their objects' boxes
+        (R, 4), for each image."""
+        anchors = Boxes.cat(anchors)
+        all_labels, all_boxes = [], []
+        for gt in gt_instances:
+            inside = self._reach_out_at_most(anchors.tensor, gt.image_size).nonzero()[:, 0]
+            matches, labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors[inside]))
+            positive, negative = subsample_labels(labels, self.batch_size_per_image, self.positive_fraction, 0)
+            chosen = torch.full((len(anchors),), -1, dtype=torch.int8, device=anchors.device)
+            chosen[inside[positive]] = 1
+            chosen[inside[negative]] = 0
+            boxes = torch.zeros_like(anchors.tensor)
+            if len(gt):
+                boxes[inside] = gt.gt_boxes.tensor[matches]
+            all_labels.append(chosen)
+            all_boxes.append(boxes)
+        return all_labels, all_boxes
+
+    def _reach_out_at_most(self, boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+        """Bool (R,)."""
+        if self.anchor_boundary_thresh < 0:
+            return torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        height, width = image_size
+        ends = boxes.new_tensor([width, height]) + self.anchor_boundary_thresh
+        return ((boxes[:, :2] >= -self.anchor_boundary_thresh) & (boxes[:, 2:] <= ends)).all(dim=1)
 
     @torch.no_grad()
     def predict_proposals(
