@@ -32,7 +32,7 @@ class FrameBackbone(nn.Module):
         self.stem_dim = body.stem.conv1.out_channels if isinstance(body, ResNet) else None
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor | None]:
-        """Images (N, 3, H, W) to res2, ..., res5 (N, channels, h, w), and the stem's map (N, stem_dim, h2, w2) or None."""
+        """Images (N, 3, H, W) to res2 to res5 (N, channels, h, w), and the stem's map (N, stem_dim, h2, w2) or None."""
         if self.stem_dim is None:
             maps = self.body(images)
             return [*(maps[name] for name in STAGES), None]

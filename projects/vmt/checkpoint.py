@@ -1,7 +1,7 @@
 """Names of the published weights in terms of this model's.
 
-Three families are recognised: the three released VMT models; SeqFormer, the same without the later stages; and Deformable
-DETR on single images, whose decoder layers begin both of SeqFormer's branches.
+Three families are recognised: the three released VMT models; SeqFormer, the same without the later stages; and
+Deformable DETR on single images, whose decoder layers begin both of SeqFormer's branches.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def pixel_centres(size: int, stride: int, device: torch.device | str | None = No
 
 
 def double_size(masks: torch.Tensor) -> torch.Tensor:
-    """Bilinear, aligned so that a value stays above the pixel that it was measured at: (T, N, h, w) -> (T, N, 2h, 2w)."""
+    """Bilinear, a value staying above the pixel that it was measured at: (T, N, h, w) -> (T, N, 2h, 2w)."""
     height, width = masks.shape[-2:]
     padded = F.pad(masks, (0, 1, 0, 1), mode="replicate")
     enlarged = F.interpolate(padded, size=(2 * height + 1, 2 * width + 1), mode="bilinear", align_corners=True)

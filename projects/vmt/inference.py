@@ -101,7 +101,9 @@ class VideoInference:
         if stage not in STAGES:
             raise ConfigError(f"MODEL.VMT.TEST.STAGE: '{stage}' is not one of {', '.join(STAGES)}")
         if window and not 0 < overlap < window:
-            raise ConfigError(f"MODEL.VMT.TEST.OVERLAP: {overlap} frames of a WINDOW of {window}; 1 to {window - 1} fit")
+            raise ConfigError(
+                f"MODEL.VMT.TEST.OVERLAP: {overlap} frames of a WINDOW of {window}; 1 to {window - 1} fit"
+            )
         self.num_classes = num_classes
         self.class_offset = class_offset
         self.num_instances = num_instances
@@ -194,9 +196,7 @@ class VideoInference:
         columns = link_objects(overlap.iou(), clip.queries, objects.queries, *self.link_weights)
         return [None if column is None else ids[column] for column in columns]
 
-    def stages(
-        self, model: VMT, clip: ClipObjects, part: slice, maps: MaskMaps
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def stages(self, model: VMT, clip: ClipObjects, part: slice, maps: MaskMaps) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the first two stages in some frames of a clip, whose maps these are."""
         references = clip.references[part]
         coarse = model.masks.coarse(clip.queries, references, maps)

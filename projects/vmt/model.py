@@ -1,12 +1,12 @@
 """VMT (Ke et al., "Video Mask Transfiner for High-Quality Video Instance Segmentation", ECCV 2022, arXiv 2207.14012).
 
-SeqFormer's detector over a clip, masks by convolutions that each object's query brings along, and two finer mask stages,
-the last of which corrects pixels near contours with a small transformer.
+SeqFormer's detector over a clip, masks by convolutions that each object's query brings along, and two finer mask
+stages, the last of which corrects pixels near contours with a small transformer.
 
 What runs, in training and testing alike:
 
-1. :meth:`VMT.encode` turns frames into tokens (``FrameTokens``) and maps for the mask stages (:class:`FrameMaps`). Frames
-   do not see each other here.
+1. :meth:`VMT.encode` turns frames into tokens (``FrameTokens``) and maps for the mask stages (:class:`FrameMaps`).
+   Frames do not see each other here.
 2. ``transformer.decode`` (vis_core/modeling/clip_transformer) turns the tokens of B clips into objects: a list, one
    ``DecoderLayerOutput`` a layer, with video queries (B, Q, C), references (B, T, Q, 2 or 4) that the layer began with,
    and boxes (B, T, Q, 4) as centre, width, height in shares of the frame. ``transformer.logits(layer, queries)`` gives
@@ -18,7 +18,7 @@ What runs, in training and testing alike:
 Training: ``learner(model, clips)`` (training.py) gives the losses of clips whose frames it pads with
 ``preprocess_images(frames, size_divisibility)``, and encodes with their padding.
 
-Shapes: B clips, T frames, Q queries, N chosen queries, K logits, C channels of a query, (H, W) the network's input size.
+Shapes: B clips, T frames, Q queries, N chosen queries, K logits, C channels of a query, (H, W) the network's input.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class VMT(nn.Module):
         return tokens, FrameMaps(maps, stem, tuple(images.shape[-2:]))
 
     def detail(self, images: torch.Tensor, frames: FrameMaps) -> torch.Tensor:
-        """What refined pixels get on top of the base map, (N, 64, h2, w2), for the images (N, 3, H, W) of ``frames``."""
+        """What refined pixels get on top of the base map, (N, 64, h2, w2); images (N, 3, H, W) of ``frames``."""
         stem = frames.stem
         if stem is None:
             stem = self.mask_features.compress(self.backbone.stem_map(images))

@@ -1,4 +1,4 @@
-"""The last stage as released: pixels near contours attend to each other, then every instance's mask is computed at stride 2.
+"""The last stage as released: pixels near contours attend to each other, then masks are computed at stride 2.
 
 Shapes: T frames, N instances, C channels of the map of stride 2, (h2, w2) this map, P pixels of a frame.
 """
@@ -13,7 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from projects.vmt.detail import box_masks, check_sampling, near_contours, pick_points
-from projects.vmt.dynamic import double_size, num_parameters, pixel_centres, remaining_layers, resize_nearest, split_parameters
+from projects.vmt.dynamic import (
+    double_size,
+    num_parameters,
+    pixel_centres,
+    remaining_layers,
+    resize_nearest,
+    split_parameters,
+)
 from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import init_controller
 from vis_core.modeling.mask2former.attention import MLP, Attention
@@ -29,8 +36,8 @@ class RefineInputs(NamedTuple):
     """What a refiner gets of T frames of a clip, and of N instances.
 
     Attributes:
-        maps: of the T frames, see :class:`projects.vmt.features.MaskMaps`; ``maps.base`` (T, C, h4, w4) is to be enlarged
-            to stride 2.
+        maps: of the T frames, see :class:`projects.vmt.features.MaskMaps`; ``maps.base`` (T, C, h4, w4) is to be
+            enlarged to stride 2.
         detail: (T, C, h2, w2), to be added to it where pixels are refined.
         coarse: (T, N, h8, w8) logits of the first stage.
         second: (T, N, h4, w4) logits of the second stage.

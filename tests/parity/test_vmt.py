@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import root
-from vmt_model import as_frames, config, drawn_clip, filled_tensor, load, published_shapes, published_weights
+from vmt_model import as_frames, clip_with_crc, config, drawn_clip, load, published_shapes
 from weights import fill
 
 import projects  # noqa: F401  makes detectron2 importable
 from projects.vmt import checkpoint
 from projects.vmt.detail import box_masks, near_contours, pick_points
-from projects.vmt.dynamic import double_size, dynamic_masks, pixel_centres, split_parameters
+from projects.vmt.dynamic import double_size, dynamic_masks, pixel_centres, resize_nearest, split_parameters
 from projects.vmt.features import MaskDecoder
-from projects.vmt.refiner import RefineEncoder
+from projects.vmt.inference import enlarged_masks
+from projects.vmt.refiner import RefineEncoder, RefineInputs, ReleaseRefiner
 from projects.vmt.results import VideoObjects
+from projects.vmt.window import Window
 from vis_core.data import NetworkFrames, open_video
 from vis_core.modeling.clip_transformer import (
     ClipDecoder,
@@ -26,6 +28,7 @@ from vis_core.modeling.clip_transformer import (
     ClipEncoder,
     FrameTokens,
     centred_position_code,
+    level_map,
     unpadded_position_code,
 )
 from vis_core.modeling.mask2former.position_code import sine_position_code
@@ -209,7 +212,7 @@ def test_clip_transformer_with_padding(path):
     data = read(path)
     num_levels = len(data["shapes"])
     shapes = [tuple(shape) for shape in data["shapes"].tolist()]
-    num_layers, num_clips, num_queries, dim = data["hs"].shape
+    num_layers, num_clips, _, dim = data["hs"].shape
     num_frames = data["src0"].shape[1]
     layer = {"dim": dim, "dim_feedforward": 64, "num_heads": 4, "num_levels": num_levels, "num_points": 4, "dropout": 0}
 
@@ -237,7 +240,181 @@ def test_clip_transformer_with_padding(path):
     assert_close(torch.stack([x.box_queries for x in outputs]), data["hs_box"])
     assert_close(torch.stack([x.boxes for x in outputs]), data["inter_references"])
     # Frame by frame instead of together: the same.
-    apart = decoder(
-        start.expand(num_clips, -1, -1), place, references, frames._replace(tokens=list(memory.split(1)))
-    )
+    apart = decoder(start.expand(num_clips, -1, -1), place, references, frames._replace(tokens=list(memory.split(1))))
     assert_close(apart[-1].queries, outputs[-1].queries.detach(), tolerance=1e-6)
+
+
+@unit("unit_dynamic_mask*.npz")
+def test_dynamic_masks(path):
+    data = read(path)
+    references = tensor(data["ref_points_xy_px"])
+    num_instances = references.shape[1]
+    weights = {name: tensor(data[name])[0] for name in ("params", "params_inc", "params_refine")}
+    assert [weights["params"].shape[1], weights["params_inc"].shape[1]] == data["num_params"].tolist()
+
+    first = split_parameters(weights["params"], 10, 8)
+    assert [x[0].numel() for x in first.weights] == data["weight_nums"].tolist()
+    assert [x[0].numel() for x in first.biases] == data["bias_nums"].tolist()
+    coarse = dynamic_masks(first, tensor(data["feat8"]), references, 8)
+    assert_close(coarse, data["coarse_s8"])
+    assert_close(double_size(coarse), data["coarse_up2"])
+
+    shared = tensor(data["feat4"])
+    own = resize_nearest(coarse.sigmoid(), shared.shape[-2:])
+    second = dynamic_masks(split_parameters(weights["params_inc"], 11, 8), shared, references, 4, own)
+    assert_close(second, data["inc_s4"])
+    assert_close(double_size(second), data["inc_up2"])
+
+    boxes = tensor(data["boxes_xyxy_s2"]).float()
+    size = data["box_mask"].shape[1:]
+    assert np.array_equal(box_masks(boxes, size).numpy(), data["box_mask"])
+    maps = tensor(data["feat2"])
+    refiner = ReleaseRefiner(dim=maps.shape[1])
+    for index, branch in enumerate(refiner.fuse):
+        filled(branch, f"conv_norm_relus_fuse_all_{index + 1}.")
+    inputs = RefineInputs(None, maps, coarse, second, weights["params_refine"], references, 2 * boxes[None])
+    own = refiner.own_channels(inputs, size)
+    assert_close(own[0, 0, 0], data["inc_prob_s2_inst0"])
+    assert_close(own[0, 0, 1], data["coarse_prob_s2_inst0"])
+    assert_close(own[0, 0, 3:], data["rel_xy_s2_inst0"])
+    refiner.controller = torch.nn.Identity()  # the parameters are given
+    refined = refiner.masks(maps, inputs)
+    assert refined.shape[1] == num_instances
+    assert_close(refined, data["refine_s2"])
+    assert_close(double_size(refined), data["refine_up2"])
+
+
+# Whole models
+
+
+@pytest.mark.parametrize("path", files("full_*.npz"), ids=stem)
+@torch.no_grad()
+def test_forward(path):
+    data = read(path)
+    seed, num_frames, height, width = data["config"].tolist()
+    name = next(name for name in ("swin_l", "r101", "r50") if name in path.stem)
+    model = load(FOLDER, name, inc_bias=float(data["inc_bias"][0]))
+    rgb = as_frames(drawn_clip(seed, num_frames, height, width, int(data["input.crc_u8"][0])))
+    encoded = list(model.inference.encoded_frames(model, rgb))
+
+    images = model.preprocess_images(rgb).tensor
+    *maps, raw = model.backbone(images)
+    for level, x in enumerate(maps):
+        assert_sampled(x, data, f"feat{level}")
+    if "feat4.shape" in data and raw is not None:
+        assert_sampled(raw, data, "feat4")
+    for level in (1, 2, 3):
+        code = unpadded_position_code(*data[f"pos{level}.shape"][2:].tolist(), 256)
+        assert_sampled(code.expand(num_frames, -1, -1, -1), data, f"pos{level}")
+    assert_sampled(torch.cat([x.tokens.tokens[0] for x in encoded])[None], data, "memory")
+
+    tokens = FrameTokens([x.tokens.tokens[0] for x in encoded], encoded[0].tokens.shapes)
+    layers = model.transformer.decode(tokens, num_frames)
+    assert_sampled(torch.stack([x.queries for x in layers]), data, "hs")
+    assert_sampled(torch.stack([x.box_queries for x in layers]), data, "hs_box")
+    assert_sampled(layers[0].references, data, "init_reference")
+    assert_sampled(torch.stack([x.boxes for x in layers]), data, "inter_references")
+
+    clip = model.inference.clip_objects(model, encoded)
+    assert np.array_equal(clip.query_ids.numpy(), data["query_ids"])
+    assert_close(clip.logits[None], data["pred_logits"])
+    boxes = layers[-1].boxes[:, :, clip.query_ids]
+    assert_close(boxes, data["pred_boxes"])
+
+    check_first_frame(model, images[:1], encoded[0], clip, data)
+    check_masks(model, encoded, clip, data)
+
+
+def check_first_frame(model, image, frame, clip, data) -> None:
+    features = model.mask_features
+    maps, tokens = frame.maps.maps, frame.tokens
+    x8, x16, x32 = (level_map(tokens, level) for level in range(3))
+    coarse, fused = features.mask_head(x8, x16, x32)
+    assert_sampled(coarse, data, "frame0.mask_feat8")
+    assert_sampled(fused, data, "frame0.mask_fused256")
+    stride4 = model.backbone(image)[0]
+    x = stride4 + resize_nearest(features.lay_hr1(fused).relu(), stride4.shape[-2:])
+    before = features.lay2_h(features.lay1_h(x).relu())
+    assert_sampled(before, data, "frame0.mask_feat4_prerelu")
+    assert_close(maps.second, before.relu().numpy())
+
+    _, second = model.inference.stages(model, clip, slice(0, 1), maps)
+    detail = model.detail(image, frame.maps)
+    selected = near_contours(second, detail.shape[-2:])
+    assert int(selected.sum()) == data["num_points"][0]
+    combined = (resize_nearest(maps.base, detail.shape[-2:]) + selected[:, None] * detail)[0].flatten(1)
+    points = pick_points(selected[0], model.refiner.max_points, "strided")
+    nodes = combined[:, points].T
+    positions = sine_position_code(*detail.shape[-2:], nodes.shape[1]).flatten(1)[:, points].T
+    assert_sampled(nodes, data, "frame0.node_feat_rowmajor")
+    assert_sampled(positions, data, "frame0.node_pos_rowmajor")
+    encoded = model.refiner.encoder(nodes[None], positions[None])[0]
+    assert_sampled(encoded, data, "frame0.node_encoded_rowmajor")
+
+
+def check_masks(model, encoded, clip, data) -> None:
+    num_frames = len(encoded)
+    found = {}
+    for stage, name in (("coarse", "pred_masks"), ("second", "pred_masks_inc"), ("refined", "pred_masks_refine")):
+        model.inference.stage = stage
+        window = Window(0, encoded, 0, num_frames)
+        frames = dict(model.inference.frame_masks(model, clip, window))
+        found[name] = torch.stack([frames[t] for t in range(num_frames)], dim=1)[None]  # (1, N, T, h, w)
+    coarse = data["pred_masks"]
+    limit = TOLERANCE if coarse.dtype == np.float32 else 1e-3  # stored in half precision where large
+    assert_close(found["pred_masks"], coarse, tolerance=limit)
+    for name in ("pred_masks_inc", "pred_masks_refine"):
+        masks = found[name]
+        assert_sampled(masks, data, name)
+        signs = np.unpackbits(data[f"{name}.sign_packed"])[: masks.numel()].astype(bool)
+        assert (signs != (masks > 0).flatten().numpy()).mean() <= 1e-4
+        scale = max(abs(x) for x in data[f"{name}.stats"][3:])
+        assert_close(masks[0].double().mean(dim=(2, 3)), data[f"{name}.per_query_frame_mean"], scale)
+        assert_close(masks[0].double().std(dim=(2, 3), correction=0), data[f"{name}.per_query_frame_std"], scale, 1e-3)
+    selected = []
+    for t, frame in enumerate(encoded):
+        _, second = model.inference.stages(model, clip, slice(t, t + 1), frame.maps.maps)
+        selected.append(near_contours(second, tuple(data["boundary.shape"][1:].tolist()))[0])
+    boundary = np.unpackbits(data["boundary.packed"])[: np.prod(data["boundary.shape"])].astype(bool)
+    assert (torch.stack(selected).flatten().numpy() != boundary).mean() <= 1e-3
+
+
+# Results
+
+
+@unit("post_inputs*.npz")
+def test_results(path):
+    data = read(path)
+    expected = json.loads(path.with_name(path.name.replace("inputs", "results").replace(".npz", ".json")).read_text())
+    logits, masks = tensor(data["logits"])[0], tensor(data["masks"])[0]
+    objects = VideoObjects()
+    ids = objects.add_clip([None] * len(logits), logits, masks.shape[1])
+    for t in range(masks.shape[1]):
+        for part, inside in enlarged_masks(masks[:, t], tuple(data["out_size_hw"].tolist())):
+            objects.add_masks(t, ids[part], inside)
+    tubes = objects.tubes(masks.shape[1], 10, 0.001, num_classes=logits.shape[1], class_offset=0)
+    assert [(tube.score, tube.category) for tube in tubes] == [(x["score"], x["category_id"]) for x in expected]
+    assert [list(tube.segmentations) for tube in tubes] == [x["segmentations"] for x in expected]
+
+
+@unit("infer_*.json")
+def test_videos_end_to_end(path):
+    expected = json.loads(path.read_text())
+    name = path.stem.removeprefix("infer_")
+    opts = ("INPUT.MIN_SIZE_TEST", str(expected.get("resize", 96)), "MODEL.VMT.NUM_CLASSES", "42")
+    opts += ("MODEL.VMT.CLASS_OFFSET", "0")
+    biases = {"r50": -30.0, "r101": -60.0, "swin_l": -30.0}
+    model = load(FOLDER, name, *opts, inc_bias=biases[name], class_bias=True)
+    for video in expected["videos"]:
+        frames = clip_with_crc(video["length"], video["height"], video["width"], video["crc"])
+        source = open_video(list(frames))
+        images = NetworkFrames.from_config(config(name, *opts), source)
+        (result,) = model([{"image": images, "height": video["height"], "width": video["width"]}])
+        wanted = [x for x in expected["results"] if x["video_id"] == video["id"]]
+        assert len(result["tubes"]) == len(wanted)
+        for tube, entry in zip(result["tubes"], wanted):
+            assert tube.category == entry["category_id"]
+            assert abs(tube.score - entry["score"]) <= 1e-4
+            for ours, theirs in zip(tube.segmentations, entry["segmentations"], strict=True):
+                a, b = decode_mask(ours), decode_mask(theirs)
+                assert (a & b).sum() >= 0.999 * (a | b).sum()

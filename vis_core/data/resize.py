@@ -1,4 +1,4 @@
-"""Resizing: Detectron2's Pillow transform with one of two size rules, or OpenCV's plain bilinear one for weights that were trained with it."""
+"""Resizing: Pillow's antialiased bilinear one, or OpenCV's plain bilinear one for weights that were trained with it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def floor_size(height: int, width: int, short: int, long: int) -> tuple[int, int
     """
     low, high = min(height, width), max(height, width)
     if high / low * short > long:
-        short = int(round(long * low / high))
+        short = round(long * low / high)
     if height < width:
         return short, int(short * width / height)
     return int(short * height / width), short
