@@ -17,7 +17,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch.nn import functional as F
 
-from projects.seq_mask_rcnn.inference import Proposer
+from projects.seq_mask_rcnn.inference import Proposals, Proposer
 from projects.seq_mask_rcnn.propagation import PropagationHead
 from projects.seq_mask_rcnn.reduce import reduce_sequences, sequence_iou
 from vis_core.modeling import freeze_bn_statistics
@@ -68,25 +68,22 @@ class SeqMaskRCNN(GeneralizedRCNN):
 
     @torch.no_grad()
     def predict(self, video: dict) -> list[Tube]:
-        """Tubes of one video: a kept sequence comes once for every class that it scores enough in, best first.
+        """Tubes of one video; ``video["image"]`` is iterated once and then indexed, in short runs backwards."""
+        return self.tubes(Proposer(self, video["image"]).run(), video["height"], video["width"])
 
-        ``video["image"]`` is iterated once and then indexed, in short runs backwards.
-        """
-        proposals = Proposer(self, video["image"]).run()
+    def tubes(self, proposals: Proposals, height: int, width: int) -> list[Tube]:
+        """What is left of a video's sequences: best first, each once for every class that it scores enough in."""
         kept, scores = reduce_sequences(proposals.scores.numpy(), sequence_iou(proposals.masks), self.settings)
         tubes = []
         for index, own in zip(kept, scores):
             labels = (own >= self.settings.OUTPUT_SCORE_THRESH).nonzero()[0].tolist()
             if labels:
-                masks = self.to_video(proposals.masks[index], proposals.image_size, video["height"], video["width"])
+                masks = [
+                    mask and resize_mask(mask, proposals.image_size, (height, width), self.device)
+                    for mask in proposals.masks[index]
+                ]
                 tubes += [Tube(label, float(own[label]), masks, track_id=index) for label in labels]
         return tubes
-
-    def to_video(
-        self, masks: list[RLE | None], image_size: tuple[int, int], height: int, width: int
-    ) -> list[RLE | None]:
-        """One sequence's masks on the padded image, cut to ``image_size`` (h, w) and resized to (H, W)."""
-        return [mask and resize_mask(mask, image_size, (height, width), self.device) for mask in masks]
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The pyramid p2 to p6 and the backbone's res2 and res3, of normalised, padded images (B, 3, h, w)."""

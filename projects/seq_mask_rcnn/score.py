@@ -17,21 +17,18 @@ def mask_boxes(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         masks: (N, H, W) bool.
 
     Returns:
-        Boxes (N, 4) float32, x1 y1 x2 y2, one pixel in the corner for an empty mask; and which masks are not empty,
-        (N,) bool.
+        Boxes (N, 4) float32, x1 y1 x2 y2, the whole map for an empty mask; and which masks are not empty, (N,) bool.
     """
-    bounds = []
+    present = masks.flatten(1).any(dim=1)
+    starts, ends = [], []
     for pixels in (masks.any(dim=1), masks.any(dim=2)):  # columns (N, W), rows (N, H)
         length = pixels.shape[1]
         place = torch.arange(length, device=masks.device)
         first = torch.where(pixels, place, length).amin(dim=1)
         last = torch.where(pixels, place, -1).amax(dim=1)
-        bounds.append(((first - 1).clamp(min=0), (last + 2).clamp(max=length)))
-    (x1, x2), (y1, y2) = bounds
-    present = masks.flatten(1).any(dim=1)
-    boxes = torch.stack([x1, y1, x2, y2], dim=1).float()
-    corner = torch.tensor([0.0, 0.0, 1.0, 1.0], device=masks.device)
-    return torch.where(present[:, None], boxes, corner), present
+        starts.append(torch.where(present, (first - 1).clamp(min=0), 0))
+        ends.append(torch.where(present, (last + 2).clamp(max=length), length))
+    return torch.stack(starts + ends, dim=1).float(), present
 
 
 def classify(heads: StandardROIHeads, features: dict[str, torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
