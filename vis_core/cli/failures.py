@@ -6,9 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from torch.multiprocessing import ProcessRaisedException
 
 from vis_core.errors import VisError
+
+# What the command line's parser raises; typer gives the base class no name of its own.
+CommandLineError = typer.BadParameter.__base__.__base__
 
 
 @contextmanager
@@ -23,7 +27,11 @@ def one_line_errors() -> Iterator[None]:
         if message is None:
             raise
         fail(message)
-    except KeyboardInterrupt:
+    except CommandLineError as e:
+        if not e.format_message():  # its help, already shown, was the answer
+            sys.exit(2)
+        fail(_with_remedy(e))
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
@@ -32,6 +40,13 @@ def fail(message: str) -> None:
     """Print the one line and exit with status 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _with_remedy(error: Exception) -> str:
+    """What is wrong with the command line, in one line, and where to read more."""
+    context = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return message if context is None else f"{message} (see {context.command_path} --help)"
 
 
 def _vis_error_in(traceback: str) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vis_core.data.frame_source import FrameSource
+from vis_core.data.frame_stream import FrameStream
 from vis_core.data.prefetch import prefetch
 from vis_core.data.resize import resize_transform
 from vis_core.errors import ConfigError, DataError
@@ -23,14 +24,14 @@ class NetworkFrames(Sequence):
 
     Args:
         short, long: short side of the result and upper bound of the long one; ``short`` 0 keeps the size.
-        backend: "pillow" or "opencv", see :func:`vis_core.data.resize.resize_transform`.
+        backend: "pillow", "pillow_floor" or "opencv", see :func:`vis_core.data.resize.resize_transform`.
         channel_order: "RGB" or "BGR".
         size: (height, width) every frame must have.
     """
 
     def __init__(
         self,
-        source: FrameSource,
+        source: FrameSource | FrameStream,
         short: int,
         long: int,
         backend: str = "pillow",
@@ -47,7 +48,14 @@ class NetworkFrames(Sequence):
         self.prefetch_frames = prefetch_frames
 
     @classmethod
-    def from_config(cls, cfg, source: FrameSource, size: tuple[int, int] | None = None) -> NetworkFrames:
+    def from_config(
+        cls,
+        cfg,
+        source: FrameSource | FrameStream,
+        size: tuple[int, int] | None = None,
+        prefetch_frames: int | None = None,
+    ) -> NetworkFrames:
+        """As the config says; ``prefetch_frames`` overrides it. Of a FrameStream there is no length and no index."""
         return cls(
             source,
             short=cfg.INPUT.MIN_SIZE_TEST,
@@ -55,7 +63,7 @@ class NetworkFrames(Sequence):
             backend=cfg.INPUT.RESIZE_BACKEND,
             channel_order=cfg.INPUT.FORMAT,
             size=size,
-            prefetch_frames=cfg.TEST.PREFETCH_FRAMES,
+            prefetch_frames=cfg.TEST.PREFETCH_FRAMES if prefetch_frames is None else prefetch_frames,
         )
 
     def __len__(self) -> int:

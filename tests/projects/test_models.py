@@ -1,0 +1,55 @@
+"""The models that can be called by name."""
+
+import pytest
+
+import projects
+from projects.models import CONFIGS, FOLDER
+from vis_core.errors import CheckpointError, ConfigError
+
+
+@pytest.mark.parametrize("alias", projects.known_models())
+def test_every_alias_has_a_config_that_merges(alias):
+    model = projects.find_model(alias)
+    assert alias == model.alias and model.config().MODEL.META_ARCHITECTURE
+    assert model.weights.endswith((".pth", ".pkl")) and "/" not in model.weights
+    assert len(model.sha256) in (0, 64)
+
+
+def test_every_shipped_config_has_an_alias_where_a_method_lists_its_models():
+    listed = {model.config_name for model in projects.known_models().values()}
+    assert len(listed) == len(projects.known_models())
+    for method in {model.method for model in projects.known_models().values()}:
+        files = {f"{method}/{f.name}" for f in (CONFIGS / method).glob("*.yaml") if not f.name.startswith("base_")}
+        assert files <= listed, f"projects/{method}/models.yaml"
+
+
+def test_weights_are_shared_only_where_that_is_said():
+    by_file = {}
+    for model in projects.known_models().values():
+        by_file.setdefault(model.weights, []).append(model)
+    for models in by_file.values():
+        assert len(models) == 1 or all("weights of" in model.note for model in models[1:]), models
+
+
+def test_missing_weights_say_where_they_can_be_had(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIS_WEIGHTS", str(tmp_path))
+    published = projects.find_model("ctvis-r50-ytvis19")
+    with pytest.raises(CheckpointError, match="no weights at .*ctvis_r50_ytvis19.pth; published by KainingYing/CTVIS"):
+        published.weights_file()
+    with pytest.raises(
+        CheckpointError, match="nobody has published any: train them with vis train --model ctvis-swint"
+    ):
+        projects.find_model("ctvis-swint-ovis").weights_file()
+    (tmp_path / "ctvis_r50_ytvis19.pth").write_bytes(b"")
+    assert published.weights_file() == tmp_path / "ctvis_r50_ytvis19.pth"
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown model 'ctvis-r50-ytvis9' \(did you mean ctvis-r50-ytvis19\?\)"):
+        projects.find_model("ctvis-r50-ytvis9")
+
+
+def test_lists_are_part_of_the_package():
+    assert list(FOLDER.glob("*/models.yaml"))
+    pyproject = (CONFIGS.parent / "pyproject.toml").read_text()
+    assert '"*" = ["*.html", "*.yaml"]' in pyproject
