@@ -100,6 +100,9 @@ def _add_input_keys(cfg: CN) -> None:
 
 
 def _add_dataset_keys(cfg: CN) -> None:
+    # Data sets of your own, to be used in TRAIN and TEST: a list of {NAME: fish_train, JSON: fish/train.json,
+    # FRAMES: fish/frames}, paths relative to the working folder (vis_core/data/custom.py, docs/own-data.md).
+    cfg.DATASETS.CUSTOM = []
     # Weights of the data sets in DATASETS.TRAIN; empty: one list of all their clips, each shown once an epoch.
     cfg.DATASETS.DATASET_RATIO = []
     # True: every clip of a batch comes from a data set drawn for it. False: every process fills a batch from one

@@ -3,6 +3,7 @@
 from .builtin import register_builtin
 from .catalog import register_coco_video, register_davis, register_ytvis
 from .coco_video import load_coco_json
+from .custom import register_custom
 from .frame_source import FrameSource, open_video
 from .loader import ClipLoader, build_test_loader, build_train_loader
 from .mapper import PseudoClipMapper, TestMapper, VideoClipMapper
@@ -28,6 +29,7 @@ __all__ = [
     "open_video",
     "register_builtin",
     "register_coco_video",
+    "register_custom",
     "register_davis",
     "register_shapes",
     "register_shapesvis",

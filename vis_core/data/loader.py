@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from vis_core.data.clip_dataset import ClipDataset, ClipSource
 from vis_core.data.clip_sampler import ClipSampler
+from vis_core.data.custom import register_custom
 from vis_core.data.filtering import drop_empty, is_video
 from vis_core.data.mapper import PseudoClipMapper, TestMapper, VideoClipMapper
 from vis_core.data.metadata import dataset_metadata
@@ -67,6 +68,7 @@ def build_train_loader(cfg, start_iter: int = 0) -> ClipLoader:
         DataError: from reading annotations; later, while iterating, from reading images.
     """
     _check_keys(cfg)
+    register_custom(cfg)
     sources = [_clip_source(cfg, name) for name in cfg.DATASETS.TRAIN]
     sampler = ClipSampler(
         sizes=[len(source) for source in sources],
@@ -88,6 +90,7 @@ def build_test_loader(cfg, dataset_name: str):
     Frames are read while the model asks for them (network_frames.py), so there are no worker processes. A data set of
     images is read Detectron2's way, for models of images.
     """
+    register_custom(cfg)
     records = load_records(dataset_name, "DATASETS.TEST")
     if records and not is_video(records[0]):
         mapper = DatasetMapper(cfg, is_train=False)
@@ -100,7 +103,7 @@ def load_records(dataset_name: str, key: str) -> list[dict]:
     names = DatasetCatalog.list()
     if dataset_name not in names:
         close = difflib.get_close_matches(dataset_name, names, n=1)
-        hint = f" (did you mean '{close[0]}'?)" if close else " (register it with register_ytvis)"
+        hint = f" (did you mean '{close[0]}'?)" if close else " (list it under DATASETS.CUSTOM, or call register_ytvis)"
         raise ConfigError(f"{key}: no data set '{dataset_name}' is registered{hint}")
     return DatasetCatalog.get(dataset_name)
 

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from vis_core.checkpoint import VideoCheckpointer
-from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video
+from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video, register_custom
 from vis_core.data.frame_stream import FrameStream
 from vis_core.engine.latency import Latency
 from vis_core.errors import CheckpointError, ConfigError, VisError
@@ -55,6 +55,7 @@ class VideoPredictor:
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         VideoCheckpointer(self.model, require_all=True).load(cfg.MODEL.WEIGHTS)
+        register_custom(cfg)
         names = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN
         self.class_names: list[str] = _class_names(names[0]) if names else []
 
