@@ -77,7 +77,7 @@ def test_whole(server, tmp_path):
 def test_continued(server, tmp_path):
     server.cut = 2
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="ended after .* bytes; another attempt goes on from there"):
+        with pytest.raises(CheckpointError, match=r"ended after .* bytes; another attempt goes on from there"):
             download(server.url, tmp_path / "model.pth", DIGEST)
     assert "model.pth" not in files(tmp_path)
     assert download(server.url, tmp_path / "model.pth", DIGEST).read_bytes() == CONTENT
