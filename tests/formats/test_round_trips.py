@@ -1,4 +1,4 @@
-"""YouTube-VIS -> each format -> YouTube-VIS: ids, classes, crowds, file names and every pixel, or what is told to be lost."""
+"""YouTube-VIS -> each format -> YouTube-VIS: ids, classes, crowds, file names and every pixel."""
 
 import copy
 import tempfile
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vis_core.data.formats import FORMATS, Labels, Track, Video, detect_format, read_labels, write_labels
-from vis_core.data.formats import sidecar
+from vis_core.data.formats import FORMATS, Labels, Track, Video, detect_format, read_labels, sidecar, write_labels
 from vis_core.data.formats.regions import mask_rle
 from vis_core.tube import decode_mask
 

@@ -1,0 +1,144 @@
+"""docs/own-data.md, executed: the practice run as it stands there, on labels of three tools."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import projects
+from vis_core.cli.main import app
+from vis_core.config import merge_config
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
+LABELLED_AS = ["labelme", "davis", "cvat"]
+# Iterations of a test that everybody waits for.
+FEW = ["SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
+
+_BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands(markdown: str) -> list[tuple[list[str], str]]:
+    """(words, text that a here-document gives it) of every command."""
+    found = []
+    for block in _BLOCK.findall(markdown):
+        lines = iter(block.splitlines())
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            text = ""
+            if words and words[-1].startswith("<<"):
+                end = words.pop().removeprefix("<<")
+                body = []
+                for inner in lines:
+                    if inner == end:
+                        break
+                    body.append(inner + "\n")
+                text = "".join(body)
+            if words:
+                found.append((words, text))
+    return found
+
+
+def follow(markdown: str, folder: Path, vis: Callable[[list[str]], None]) -> list[tuple[str, float]]:
+    """Do what the guide says in ``folder``; ``vis`` runs the command of that name. Returns (command, seconds)."""
+    times = []
+    for words, text in commands(markdown):
+        start = time.perf_counter()
+        if words[0] == "mkdir":
+            (folder / words[1]).mkdir()
+        elif words[:2] == ["cat", ">"]:
+            (folder / words[2]).write_text(text)
+        elif words[0] == "vis":
+            vis(words[1:])
+        else:
+            raise AssertionError(f"the guide has a command that this test does not know: {words}")
+        times.append((" ".join(words), time.perf_counter() - start))
+    return times
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like a checkout to the guide."""
+    for name in ("configs", "projects"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def labelled_as(form: str) -> str:
+    """The guide with its labels in another form."""
+    text = GUIDE.replace("--to labelme", f"--to {form}")
+    if form == "davis":  # keeps frames in a folder of their own
+        text = re.sub(r"(--frames |FRAMES: )practice/labels", r"\1practice/labels/JPEGImages", text)
+        text = text.replace("vis predict practice/labels/", "vis predict practice/labels/JPEGImages/")
+    return text
+
+
+def check_results(folder: Path) -> dict:
+    made = json.loads((folder / "made" / "instances.json").read_text())
+    converted = json.loads((folder / "all.json").read_text())
+    assert [entry["name"] for entry in converted["categories"]] == [entry["name"] for entry in made["categories"]]
+    assert len(converted["annotations"]) == len(made["annotations"])
+    parts = [json.loads((folder / name).read_text())["videos"] for name in ("train.json", "val.json")]
+    assert [len(part) for part in parts] == [2, 1]
+    for name in ("report.html", "gallery.html", "stats.html"):
+        assert "<html" in (folder / name).read_text()
+    assert "data:image/jpeg" in (folder / "report.html").read_text(), "the report found the frames"
+    assert (folder / "prediction" / "overlay.mp4").stat().st_size > 0
+    last = (folder / "run" / "metrics.json").read_text().splitlines()[-1]
+    return json.loads(last)
+
+
+def test_the_practice_run_in_few_iterations(checkout):
+    def vis(words):
+        status = app(words + (FEW if words[0] == "train" else []), standalone_mode=False)
+        assert not status, words
+
+    # A random class layer finds nothing worth showing; the numbers are the slow test's matter.
+    follow(GUIDE.replace("--videos 30", "--videos 3"), checkout, vis)
+    check_results(checkout / "practice")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", LABELLED_AS)
+def test_the_practice_run_as_it_stands(form, checkout, record_property):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def vis(words):
+        subprocess.run([sys.executable, "-W", "ignore", "-m", "vis_core.cli.main", *words], check=True, env=environment)
+
+    for command, seconds in follow(labelled_as(form), checkout, vis):
+        print(f"{form}: {seconds:6.1f} s  {command}")
+        record_property(command, seconds)
+    assert check_results(checkout / "practice")["segm/AP"] > 0
+
+
+def test_the_guide_shows_every_command_of_vis_data():
+    named = set(re.findall(r"vis data (\w+)", GUIDE))
+    assert named == {"convert", "check", "stats", "browse", "split", "shapes", "frames"}
+    assert any(words[:2] == ["vis", "train"] for words, _ in commands(GUIDE))
+
+
+@pytest.mark.parametrize("title", ["my/run.yaml", "my/run_ctvis.yaml"])
+def test_the_configs_shown_are_short_and_valid(title, checkout):
+    text = re.search(rf'```yaml title="{title}"\n(.*?)```', GUIDE, re.DOTALL)[1]
+    assert len(text.splitlines()) <= 11
+    (checkout / "my").mkdir()
+    (checkout / title).write_text(text)
+    cfg = merge_config(projects.default_config(), checkout / title)
+    assert cfg.DATASETS.TRAIN == ("my_train",) and cfg.DATASETS.TEST == ("my_val",)
+    assert [entry["NAME"] for entry in cfg.DATASETS.CUSTOM] == ["my_train", "my_val"]
+    weights = {
+        entry["weights"]
+        for path in ROOT.glob("projects/*/models.yaml")
+        for entry in yaml.safe_load(path.open()).values()
+    }
+    assert Path(cfg.MODEL.WEIGHTS).name in weights, "vis model knows the weights that the guide names"
