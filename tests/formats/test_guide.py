@@ -103,7 +103,7 @@ def test_the_practice_run_in_few_iterations(checkout):
         assert not status, words
 
     # A random class layer finds nothing worth showing; the numbers are the slow test's matter.
-    follow(GUIDE.replace("--videos 30", "--videos 3"), checkout, vis)
+    follow(GUIDE.replace("--videos 20", "--videos 3"), checkout, vis)
     check_results(checkout / "practice")
 
 

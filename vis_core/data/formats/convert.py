@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vis_core.data.formats.labels import Labels, ReadOptions, WriteOptions, complete, restrict_classes
-from vis_core.data.formats.paths import new_folder
+from vis_core.data.formats.paths import inside, new_folder
 from vis_core.data.formats.registry import detect_format, format_named
 from vis_core.errors import DataError
 
@@ -43,6 +43,8 @@ def read_labels(
 def write_labels(labels: Labels, out: Path, to_format: str = "ytvis", options: WriteOptions | None = None) -> None:
     """Write ``labels`` to the file, or new folder, ``out``: whole or not at all. Adds to ``labels.notes``."""
     form, options = format_named(to_format, "--to"), options or WriteOptions()
+    for video in labels.videos:
+        inside(out, video.name, f"video {video.id}")
     if not form.is_file:
         with new_folder(out) as partial:
             form.write(labels, partial, options)

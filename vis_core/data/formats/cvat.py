@@ -17,7 +17,7 @@ import pycocotools.mask as coco_mask
 from vis_core.data.formats import sidecar
 from vis_core.data.formats.keyframes import Shape, fill_frames
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, unique_name
-from vis_core.data.formats.paths import copy_frame, list_files, list_images, new_file, relative_name
+from vis_core.data.formats.paths import copy_frame, inside, list_files, list_images, new_file, relative_name
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.formats.safe_xml import parse_xml
 from vis_core.errors import DataError
@@ -126,7 +126,7 @@ def _file_names(path: Path, meta: Element, name: str, numbers: list[int], labels
     """Files of the task's frames: all images of the first folder that has any, or one for each frame number."""
     frames = labels.frames
     source = PurePosixPath((meta.findtext(".//source") or "").replace("\\", "/")).stem
-    places = [frames / name, frames / name / "images", *([frames / source] if source else [])]
+    places = [frames / name, frames / name / "images", *([inside(frames, source, str(path))] if source else [])]
     if path.parent.is_relative_to(frames):
         places += [path.parent / "images"]
     if single:

@@ -16,6 +16,7 @@ from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, Writ
 from vis_core.data.formats.paths import (
     copy_frame,
     has_list,
+    inside,
     list_files,
     list_images,
     new_file,
@@ -106,7 +107,7 @@ def _add_file(path: Path, videos: dict[str, Video], labels: Labels) -> None:
 
 
 def _file_names(path: Path, name: str, length: int, count, labels: Labels) -> list[str]:
-    images = list_images(labels.frames / name)
+    images = list_images(inside(labels.frames, name, f"{path}: video_id"))
     if not images:
         labels.notes[f"videos have no frames in {labels.frames}/<video> (--frames): names were assumed"] += 1
         step = 1 if count == length else _STEP
