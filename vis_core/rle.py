@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 
 from vis_core.errors import DataError
+from vis_core.jit import compiled
 
 MAX_PIXELS = 2**31 - 1  # positions are int32
 _MAX_GROUPS = 7  # 35 bits: any run of a mask within MAX_PIXELS, with sign
@@ -33,14 +33,6 @@ _PROBLEMS = {
     -4: "counts holds a negative or oversized run",
     -5: "the runs do not add up to height * width",
 }
-
-
-def compiled(function):
-    """numba.njit without the GIL, with an on-disk cache wherever some folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder is writable
-        return numba.njit(nogil=True)(function)
 
 
 @compiled

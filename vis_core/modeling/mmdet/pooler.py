@@ -6,9 +6,10 @@ Shapes: L levels, B images, R boxes in all, S the output's side.
 from __future__ import annotations
 
 import torch
-from detectron2.layers import ROIAlign
 from detectron2.structures import Boxes
 from torch import nn
+
+from vis_core.ops import ROIAlign
 
 
 def assign_levels(boxes: torch.Tensor, num_levels: int, finest_scale: float = 56.0) -> torch.Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from detectron2.layers import ROIAlign
 from torch import nn
 
 from vis_core.modeling.mmdet.pooler import MMDetROIPooler
+from vis_core.ops import ROIAlign
 
 
 class LegacyROIAlign(ROIAlign):
