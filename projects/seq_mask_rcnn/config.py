@@ -70,17 +70,15 @@ def _add_resource_keys(node: CN) -> None:
     # What may be kept of frames' features between the forward and the backward pass through a video, MiB. Frames
     # beyond it are computed a second time. A frame of 360 x 640 takes 40.
     node.FEATURE_BUDGET = 2048
-    # Faster, with other numbers. Decode at full resolution only so many pixels around where an object was in the
-    # frame before; 0 = everywhere.
-    node.DECODE_MARGIN = 0
+    # Faster, with other numbers: look for an object only so many pixels around where it was in the frame before (64 is
+    # a good value); 0 = everywhere.
+    node.SEARCH_MARGIN = 0
     # Number type of propagation: "float32", "bfloat16" or "float16".
     node.PRECISION = "float32"
 
 
 def _add_training_keys(node: CN) -> None:
     train = node.TRAIN = CN()
-    # "main": image pairs made of COCO, from a COCO detector; "finetune": pairs of video frames.
-    train.STAGE = "finetune"
     train.PROP_LOSS_WEIGHT = 1.0
     # At most so many objects of a pair are propagated, drawn at random.
     train.MAX_PROP_OBJECTS = 5

@@ -41,7 +41,7 @@ def test_registration_reads_nothing(tmp_path):
 def test_all_public_names_are_registered():
     names = {f"ytvis_{year}_{split}" for year in (2019, 2021, 2022) for split in ("train", "val", "test")}
     names |= {f"{name}_{split}" for name in ("ovis", "hq_ytvis") for split in ("train", "val", "test")}
-    names |= {f"coco2{name}_{s}" for name in ("ytvis2019", "ytvis2021", "ovis") for s in ("train", "val")}
+    names |= {f"coco2{name}_{s}" for name in ("ytvis2019", "ytvis2021", "ovis", "davis") for s in ("train", "val")}
     names |= {"ytvis_2019_val_all_frames", "davis_uvos_train", "davis_uvos_val", "shapesvis_train", "shapesvis_val"}
     assert names <= set(DatasetCatalog.list())
     assert names - {"shapesvis_train", "shapesvis_val"} == set(BUILTIN_SPLITS)

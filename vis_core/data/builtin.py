@@ -157,6 +157,8 @@ def _builtin_splits() -> dict[str, Split]:
         splits[f"davis_uvos_{short}"] = _davis(split)
         splits[f"coco2ytvis2019_{short}"] = _coco("ytvis2019", short, lists.YTVIS_2019, lists.COCO_TO_YTVIS_2019)
         splits[f"coco2ytvis2021_{short}"] = _coco("ytvis2021", short, lists.YTVIS_2021, lists.COCO_TO_YTVIS_2021)
+        # Whatever it is, it is an instance.
+        splits[f"coco2davis_{short}"] = _coco("davis", short, lists.DAVIS, {coco_id: 1 for coco_id in range(1, 91)})
         splits[f"coco2ovis_{short}"] = _coco("ovis", short, lists.OVIS, lists.COCO_TO_OVIS)
     return splits
 
