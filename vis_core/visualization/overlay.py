@@ -40,21 +40,31 @@ class OverlayDrawer:
         class_names: by ``Tube.category``; a missing name is written as the number.
         height, width: of the frames.
         scale: draw on frames enlarged by this whole factor.
+        score_bars: a bar below each label that is as full as the score is high: the frame's own, where tubes have it.
     """
 
-    def __init__(self, tubes: Sequence[Tube], class_names: Sequence[str], height: int, width: int, scale: int = 1):
+    def __init__(
+        self,
+        tubes: Sequence[Tube],
+        class_names: Sequence[str],
+        height: int,
+        width: int,
+        scale: int = 1,
+        score_bars: bool = False,
+    ):
         self._size = (height, width)
         self._scale = scale
-        self._tubes = _one_per_object(tubes)
+        self._tubes = one_per_object(tubes)
         height, width = scale * height, scale * width
         # Bodies of text and lines of the same visual weight from thumbnails to full HD.
         self._thickness = max(1, round(min(height, width) / 200))
         font_size = int(np.clip(round(min(height, width) / 30), 9, 32))
         self._colors = {key: track_color(key) for key in self._tubes}
         self._tags = {
-            key: render_label(_text(tube, key, class_names), self._colors[key], font_size)
+            key: render_label(f"{track_name(tube, key, class_names)}  {tube.score:.2f}", self._colors[key], font_size)
             for key, tube in self._tubes.items()
         }
+        self._bar_height = max(3, font_size // 3) if score_bars else 0
         self._layout = LabelLayout(height, width)
 
     def draw(self, frame: np.ndarray, index: int) -> np.ndarray:
@@ -71,15 +81,18 @@ class OverlayDrawer:
             if tuple(rle["size"]) != self._size:
                 size = f"mask size {list(rle['size'])} differs from the video's {list(self._size)}"
                 raise DataError(f"frame {index}, track {key}: {size}")
-            box = _box(rle)
+            box = mask_box(rle)
             if box is not None:
                 x0, y0, x1, y1 = box
                 inside = _enlarge_mask(coco_mask.decode(rle)[y0:y1, x0:x1], self._scale)
                 boxes[key] = tuple(self._scale * v for v in box)
                 _draw_mask(image, inside, boxes[key], self._colors[key], self._thickness)
-        sizes = {key: (self._tags[key].shape[1], self._tags[key].shape[0]) for key in boxes}
+        sizes = {key: (self._tags[key].shape[1], self._tags[key].shape[0] + self._bar_height) for key in boxes}
         for key, position in self._layout.place(index, boxes, sizes).items():
             blit(image, self._tags[key], position)
+            if self._bar_height:
+                bar = score_bar(_score(self._tubes[key], index), sizes[key][0], self._bar_height - 1, self._colors[key])
+                blit(image, bar, (position[0], position[1] + self._tags[key].shape[0] + 1))
         return image
 
 
@@ -89,6 +102,8 @@ def write_overlay(
     class_names: Sequence[str],
     path: str | Path,
     progress: Callable[[], None] | None = None,
+    score_bars: bool = False,
+    sinks: Sequence[Callable[[int, np.ndarray, np.ndarray], None]] = (),
 ) -> Path:
     """Draw tubes over a video and write it as mp4 (see :class:`VideoWriter`); returns the path.
 
@@ -99,23 +114,33 @@ def write_overlay(
         tubes: what to draw, all of it: select by score before. Each as long as the video.
         class_names: by ``Tube.category``.
         progress: called after every frame.
+        score_bars: see :class:`OverlayDrawer`.
+        sinks: called with every frame's number, the frame, and the frame as drawn, for what else is made of them.
 
     Raises DataError if a tube's length or mask size does not fit the video, or the file cannot be written.
     """
     for tube in tubes:
         if len(tube) != len(source):
             raise DataError(f"{source.name}: a tube of {len(tube)} frames for a video of {len(source)}")
-    scale = max(1, round(_READABLE / min(source.height, source.width)))
-    drawer = OverlayDrawer(tubes, class_names, source.height, source.width, scale)
+    scale = readable_scale(source.height, source.width)
+    drawer = OverlayDrawer(tubes, class_names, source.height, source.width, scale, score_bars)
     with VideoWriter(path, source.fps) as writer, closing(iter(source)) as frames:
         for index, frame in enumerate(frames):
-            writer.write(drawer.draw(frame, index))
+            drawn = drawer.draw(frame, index)
+            writer.write(drawn)
+            for sink in sinks:
+                sink(index, frame, drawn)
             if progress:
                 progress()
     return Path(path)
 
 
-def _one_per_object(tubes: Sequence[Tube]) -> dict[int, Tube]:
+def readable_scale(height: int, width: int) -> int:
+    """The whole factor by which to enlarge frames so that labels can be read."""
+    return max(1, round(_READABLE / min(height, width)))
+
+
+def one_per_object(tubes: Sequence[Tube]) -> dict[int, Tube]:
     """Tubes by track id; the best of those that share an id or the very list of masks. Best tubes come first."""
     best: dict[int, Tube] = {}
     drawn_lists: set[int] = set()
@@ -127,12 +152,26 @@ def _one_per_object(tubes: Sequence[Tube]) -> dict[int, Tube]:
     return best
 
 
-def _text(tube: Tube, key: int, class_names: Sequence[str]) -> str:
+def track_name(tube: Tube, key: int, class_names: Sequence[str]) -> str:
+    """Class and id, as labels show them; the class's number where its name is not known."""
     known = 0 <= tube.category < len(class_names)
-    return f"{class_names[tube.category] if known else tube.category} {key}  {tube.score:.2f}"
+    return f"{class_names[tube.category] if known else tube.category} {key}"
 
 
-def _box(rle: RLE) -> tuple[int, int, int, int] | None:
+def score_bar(score: float, width: int, height: int, color: tuple[int, int, int]) -> np.ndarray:
+    """(height, width, 4) uint8 RGBA: the share ``score`` of it in ``color``, the rest dark."""
+    bar = np.empty((height, width, 4), np.uint8)
+    bar[:] = (20, 20, 20, 170)
+    bar[:, : round(width * min(max(score, 0), 1))] = (*color, 255)
+    return bar
+
+
+def _score(tube: Tube, index: int) -> float:
+    own = tube.frame_scores[index] if tube.frame_scores else None
+    return tube.score if own is None else own
+
+
+def mask_box(rle: RLE) -> tuple[int, int, int, int] | None:
     """(x0, y0, x1, y1) of the mask, end exclusive, without decoding it; None if it is empty."""
     x, y, w, h = (round(v) for v in coco_mask.toBbox(rle))
     return (x, y, x + w, y + h) if w and h else None
