@@ -1,7 +1,7 @@
 """VMT computed the way the released code does it: what ours is measured against, with the same weights.
 
-The whole clip at once; every frame's feature maps and position maps are kept, those of stride 2 and 4 that nothing reads
-included; attention loops over frames and returns its weights; the last stage's four branches each convolve all 69
+The whole clip at once; every frame's feature maps and position maps are kept, those of stride 2 and 4 that nothing
+reads included; attention loops over frames and returns its weights; the last stage's four branches each convolve all 69
 channels of every instance; masks of all stages, frames and instances exist together, and are thresholded in the end.
 
 Shapes: T frames, N instances, C channels, S tokens, (H, W) frames.

@@ -2,9 +2,9 @@
 
     python benchmarks/vmt_inference.py [--height 360 --width 640 --frames 2 6] [--memory 60 600]
 
-Weights are random, with biases that give about 8000 detail pixels a frame. Times are processor time of one thread, from
-frames to run-length masks. Memory is the peak of a process of its own for each way and length; its growth a frame is the
-difference between two lengths. The windowed run over long videos has a narrow network, small frames and default
+Weights are random, with biases that give about 8000 detail pixels a frame. Times are processor time of one thread,
+from frames to run-length masks. Memory is the peak of a process of its own for each way and length; its growth a frame
+is the difference between two lengths. The windowed run over long videos has a narrow network, small frames and default
 windows: what could grow with the video is the same.
 """
 
@@ -115,12 +115,9 @@ def measure(way: str, num_frames: int, height: int, width: int) -> None:
     torch.set_num_threads(1)
     small = way == "windowed"
     net = model(SMALL if small else {}, height, width, WANTED_POINTS * height * width / (360 * 640))
-    if way != "plain":
-        net([video(1, height, width)])  # what is compiled or loaded at first use
-    else:
-        plain_predict(net, video(1, height, width))
-    start = time.process_time()
     run = plain_predict if way == "plain" else lambda net, clip: net([clip])[0]["tubes"]
+    run(net, video(1, 64, 96))  # what is compiled or loaded at first use
+    start = time.process_time()
     tubes = run(net, video(num_frames, height, width))
     seconds = time.process_time() - start
     by_track = {tube.track_id: tube.segmentations for tube in tubes}.values()
@@ -175,7 +172,7 @@ def main() -> None:
         points = WANTED_POINTS * args.height * args.width / (360 * 640)
         compare_logits(model({}, args.height, args.width, points), args.height, args.width)
         compare_ways(args.frames, args.height, args.width)
-    compare_lengths(args.memory, 180, 320)
+    compare_lengths(args.memory, 90, 160)
 
 
 if __name__ == "__main__":

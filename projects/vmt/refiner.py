@@ -228,7 +228,7 @@ class ReleaseRefiner(nn.Module):
         return torch.cat(fused)
 
     def own_channels(self, inputs: RefineInputs, size: tuple[int, int]) -> torch.Tensor:
-        """What the instances bring: second and coarse probability, box, and way (x, y) to the reference: (T, N, 5, h2, w2)."""
+        """What instances bring: second and coarse probability, box, way (x, y) to the reference: (T, N, 5, h2, w2)."""
         second, coarse = (resize_nearest(x.sigmoid(), size) for x in (inputs.second, inputs.coarse))
         boxes = box_masks(inputs.boxes.flatten(0, 1) / STRIDE, size, self.clamp_box_mask).view_as(second)
         x = inputs.references[..., :1] - pixel_centres(size[1], STRIDE, second.device)  # (T, N, w2)
