@@ -67,7 +67,9 @@ def test_histogram():
     assert histogram([1, 1, 3]) == [("1", 2), ("2", 0), ("3", 1)]
     bars = histogram(list(range(100)), 10)
     assert bars[0] == ("0–9", 10) and sum(count for _, count in bars) == 100
-    assert sum(count for _, count in histogram([0.1, 0.5, 1.0], 4)) == 3
+    assert histogram([0.1, 0.5, 1.1], 4) == [("0.0", 1), ("0.5", 1), ("1.0", 1)]
+    tail = histogram([0.01] * 99 + [7.0], 5)
+    assert tail[0] == ("0.000", 0) and tail[-1] == ("≥ 0.008", 100)
     assert histogram([]) == []
 
 

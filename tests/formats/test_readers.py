@@ -232,6 +232,16 @@ def test_xml_that_expands_is_refused(tmp_path):
     refused(path, "declares a document type")
 
 
+@pytest.mark.parametrize("meta", ["<stop_frame>999999999999</stop_frame>", "<stop_frame>-1</stop_frame>"])
+def test_cvat_lengths_that_cannot_be(meta, tmp_path):
+    refused(cvat(tmp_path, "", meta=meta), "")
+
+
+def test_frames_that_cannot_be(tmp_path):
+    labelme(tmp_path / "a", "0", [], imageHeight=10**9, imageWidth=10**9)
+    refused(tmp_path, "is no size of a frame")
+
+
 def test_cvat_says_how_many_frames_are_missing(tmp_path):
     write_frames(tmp_path / "frames" / "clip", ["0.jpg", "1.jpg"])
     options = ReadOptions(frames=tmp_path / "frames")

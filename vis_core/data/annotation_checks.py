@@ -231,9 +231,10 @@ class _Checker:
             if mask is not None:
                 try:
                     rle = annotation_rle("", "segmentations", mask, height, width)
-                except DataError as e:
+                except (DataError, TypeError, ValueError, OverflowError) as e:
                     broken = True
-                    self._error("segmentations", str(e).removeprefix(", field 'segmentations': "), **where, frame=t)
+                    message = " ".join(str(e).removeprefix(", field 'segmentations': ").split())
+                    self._error("segmentations", message, **where, frame=t)
                 else:
                     if rle is None:
                         nothing = _setter(masks, t, None)

@@ -39,7 +39,8 @@ def compressed_rle(where: str, rle: dict, height: int, width: int) -> dict:
     if isinstance(counts, (str, bytes)):
         codec.area(rle, where)
         return rle
-    runs = np.array(counts) if isinstance(counts, list) and counts else np.zeros(0)
+    plain = isinstance(counts, list) and bool(counts) and all(isinstance(run, int) for run in counts)
+    runs = np.array(counts) if plain else np.zeros(0)
     if runs.dtype.kind not in "iu" or runs.ndim != 1:
         raise DataError(f"{where}: 'counts' is neither a string nor a list of integers")
     if runs.min() < 0:

@@ -114,7 +114,10 @@ def data_statistics(
 
 
 def histogram(values: Sequence[float], num_bins: int = 12) -> list[tuple[str, int]]:
-    """(label, count) of at most ``num_bins`` equally wide bins; whole numbers get bins of whole numbers."""
+    """(label, count) of at most ``num_bins`` equally wide bins.
+
+    Whole numbers get bins of whole numbers. Other values begin at 0, in round steps; the last bin takes a long tail.
+    """
     if not len(values):
         return []
     low, high = min(values), max(values)
@@ -123,8 +126,15 @@ def histogram(values: Sequence[float], num_bins: int = 12) -> list[tuple[str, in
         starts = range(low, high + 1, width)
         counts = Counter((value - low) // width for value in values)
         return [(f"{s}" if width == 1 else f"{s}–{s + width - 1}", counts[i]) for i, s in enumerate(starts)]
-    counts, edges = np.histogram(values, bins=num_bins, range=(0, max(high, 1e-9)))
-    return [(f"{edge:.2f}", int(count)) for edge, count in zip(edges, counts)]
+    reach = max(float(np.quantile(values, 0.98)), 1e-6)
+    step = next(s for s in (m * 10.0**e for e in range(-8, 9) for m in (1, 2, 5)) if reach <= s * num_bins)
+    counts = Counter(min(int(value / step), num_bins - 1) for value in values)
+    num_bins = max(counts) + 1
+    decimals = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+    labels = [f"{i * step:.{decimals}f}" for i in range(num_bins)]
+    if high > num_bins * step:
+        labels[-1] = f"≥ {labels[-1]}"
+    return [(label, counts[i]) for i, label in enumerate(labels)]
 
 
 def _add_video(result: Statistics, video: Video, place: dict[str, int]) -> None:

@@ -10,6 +10,9 @@ from vis_core.data.formats.paths import inside, new_folder
 from vis_core.data.formats.registry import detect_format, format_named
 from vis_core.errors import DataError
 
+# What reading values of an unexpected form or size raises.
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
+
 
 def read_labels(
     source: Path,
@@ -31,7 +34,10 @@ def read_labels(
         raise DataError(f"{source}: no such file or folder")
     if form.is_file and source.is_dir():
         raise DataError(f"{source}: is a folder, expected a {form.title}")
-    labels = form.read(source, options)
+    try:
+        labels = form.read(source, options)
+    except _MALFORMED as e:  # what nobody thought of checking, in a file from somewhere else
+        raise DataError(f"{source}: is not the {form.title} it looks like ({type(e).__name__}: {e})") from e
     if class_names:
         restrict_classes(labels, class_names)
     try:

@@ -23,6 +23,7 @@ from vis_core.data.formats.safe_xml import parse_xml
 from vis_core.errors import DataError
 from vis_core.tube import RLE, decode_mask
 
+_MAX_FRAMES = 10_000_000
 _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton")
 
 
@@ -117,9 +118,10 @@ def _frame_numbers(path: Path, meta: Element, document: Element) -> list[int]:
     stop, size = meta.findtext(".//stop_frame"), meta.findtext(".//size")
     if stop is None and size is None:
         raise DataError(f"{path}: neither 'stop_frame' nor 'size' says how long the video is")
-    if stop is None:
-        return list(range(start, start + step * _integer(path, size, "size"), step))
-    return list(range(start, _integer(path, stop, "stop_frame") + 1, step))
+    end = start + step * _integer(path, size, "size") if stop is None else _integer(path, stop, "stop_frame") + 1
+    if not start < end <= start + _MAX_FRAMES:
+        raise DataError(f"{path}: frames {start} to {end - 1} are no video")
+    return list(range(start, end, step))
 
 
 def _file_names(path: Path, meta: Element, name: str, numbers: list[int], labels: Labels, single: bool) -> list[str]:

@@ -62,7 +62,8 @@ def between(left: Shape, right: Shape, share: float) -> Shape:
     first, second = left.points, right.points
     if left.kind == "polygon" and len(first) != len(second):
         first, second = matched(first, second)
-    return replace(left, points=first + share * (second - first), degrees=left.degrees + share * turn)
+    points = (1 - share) * first + share * second
+    return replace(left, points=points, degrees=left.degrees + share * turn)
 
 
 def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ import pycocotools.mask as coco_mask
 from PIL import Image
 
 from vis_core.data.formats import sidecar
-from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions
+from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, check_frame_size
 from vis_core.data.formats.paths import (
     by_folder,
     copy_frame,
@@ -128,6 +128,7 @@ def _image_name(source: Path, path: Path, content: dict) -> str:
 def _size(source: Path, path: Path, content: dict, image_name: str, options: ReadOptions) -> tuple[int, int]:
     size = content.get("imageHeight"), content.get("imageWidth")
     if all(isinstance(v, int) and v > 0 for v in size):
+        check_frame_size(*size, str(path))
         return size
     return image_size(inside(options.frames or source, image_name, str(path)))
 

@@ -13,6 +13,7 @@ from vis_core.errors import DataError
 from vis_core.tube import RLE
 
 UNNAMED = "object"  # the class of objects in formats that know none
+MAX_PIXELS = 2**28  # of a frame: 16,384 x 16,384
 
 
 @dataclass
@@ -43,6 +44,9 @@ class Video:
     file_names: list[str]
     tracks: list[Track] = field(default_factory=list)
     id: int | None = None
+
+    def __post_init__(self) -> None:
+        check_frame_size(self.height, self.width, f"video {self.name}")
 
     @property
     def stems(self) -> list[str]:
@@ -91,6 +95,12 @@ class WriteOptions:
 
     frames: Path | None = None
     track: Callable[[Sequence, str], Iterable] = lambda items, what: items
+
+
+def check_frame_size(height: int, width: int, where: str) -> None:
+    """Raises DataError for what can be no frame: nothing is to be allocated by such numbers."""
+    if height <= 0 or width <= 0 or height * width > MAX_PIXELS:
+        raise DataError(f"{where}: {height} x {width} is no size of a frame")
 
 
 def complete(labels: Labels) -> Labels:
