@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from projects.seq_mask_rcnn.memory import MemoryBank
+from projects.seq_mask_rcnn.near import MEMORY_REACH, decode_near, memorise_near, windows_around
 from projects.seq_mask_rcnn.propagation import as_entry, soft_aggregate
 from projects.seq_mask_rcnn.propose import key_frames, memory_step, propose
 from projects.seq_mask_rcnn.score import SequenceScores, classify, mask_boxes
@@ -26,8 +27,10 @@ from vis_core.tube import RLE, TubeBuilder, encode_masks
 if TYPE_CHECKING:
     from projects.seq_mask_rcnn.model import SeqMaskRCNN
 
-# Objects of all key frames that are decoded or memorised at once; bounds memory (80 MiB each at 384 x 640).
-OBJECTS_PER_BATCH = 4
+# Objects that are decoded or memorised at once, which bounds memory: 80 MiB each at 384 x 640. A CPU is busy, and its
+# cache full, with one.
+OBJECTS_PER_BATCH = {"cpu": 1}
+OBJECTS_PER_BATCH_ELSEWHERE = 8
 
 
 @dataclass
@@ -36,20 +39,21 @@ class Group:
 
     Attributes:
         key_frame: its number.
-        entry: keys and values of the key frame, where both directions start from.
-        bank: the memory of the direction at hand.
+        key_entry: keys and values of the key frame, where both directions start from.
+        key_boxes: where the objects are in it, (N, 4), x1 y1 x2 y2 in pixels, and whether they have pixels, (N,) bool.
         scores: what the box head says of them.
-        boxes: (N, 4) where they were in the frame before, x1 y1 x2 y2 in pixels, and whether they were seen, (N,) bool.
+        bank, boxes: the memory of the direction at hand, and where they were in the frame before.
     """
 
     key_frame: int
-    entry: tuple[torch.Tensor, torch.Tensor]
-    bank: MemoryBank
+    key_entry: tuple[torch.Tensor, torch.Tensor]
+    key_boxes: tuple[torch.Tensor, torch.Tensor]
     scores: SequenceScores
-    boxes: tuple[torch.Tensor, torch.Tensor]
+    bank: MemoryBank | None = None
+    boxes: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __len__(self) -> int:
-        return len(self.entry[0])
+        return len(self.key_entry[0])
 
 
 @dataclass
@@ -81,6 +85,8 @@ class Proposer:
         self.keys = key_frames(self.num_frames, settings.KEY_NUM, settings.KEY_FRAMES)
         self.step = memory_step(self.num_frames, settings.MEM_STEP, settings.MEM_NUM)
         self.window = FeatureWindow(images, lambda image: FrameFeatures(model, image), settings.FEATURE_BUDGET << 20)
+        self.margin = settings.SEARCH_MARGIN
+        self.batch = OBJECTS_PER_BATCH.get(model.device.type, OBJECTS_PER_BATCH_ELSEWHERE)
         self.masks = TubeBuilder()
         self.groups: list[Group] = []  # of key frames with objects, by key frame
 
@@ -93,7 +99,7 @@ class Proposer:
                 self.start_group(t, frame)
             self.visit(t, frame, self.groups, end=last)
         for group in self.groups:
-            group.bank = self.new_bank(group.key_frame, group.entry, end=0)
+            self.turn(group, end=0)
         for t, frame in self.window.backward(start=max((group.key_frame for group in self.groups), default=0) - 1):
             self.visit(t, frame, [group for group in self.groups if group.key_frame > t], end=0)
         return self.collect(frame)
@@ -103,25 +109,20 @@ class Proposer:
         masks = propose(self.model, frame.maps, frame.images)  # (N, h, w)
         if len(masks) == 0:
             return
-        entry = self.memorise(frame, masks.float())
-        num_classes = self.model.roi_heads.num_classes
-        self.groups.append(
-            Group(
-                key_frame=t,
-                entry=entry,
-                bank=self.new_bank(t, entry, end=self.num_frames - 1),
-                scores=SequenceScores(len(masks), num_classes, masks.device),
-                boxes=mask_boxes(masks),
-            )
-        )
+        boxes = mask_boxes(masks)
+        scores = SequenceScores(len(masks), self.model.roi_heads.num_classes, masks.device)
+        group = Group(t, self.memorise(frame, masks.float(), boxes), boxes, scores)
+        self.turn(group, end=self.num_frames - 1)
+        self.groups.append(group)
 
-    def new_bank(self, key_frame: int, entry: tuple[torch.Tensor, torch.Tensor], end: int) -> MemoryBank:
-        """The memory of one direction, from ``key_frame`` to ``end``, whose entry would never be read."""
-        size = 1 + max(abs(end - key_frame) - 1, 0) // self.step
+    def turn(self, group: Group, end: int) -> None:
+        """Start from the key frame towards frame ``end``, whose memory entry would never be read."""
+        size = 1 + max(abs(end - group.key_frame) - 1, 0) // self.step
         cap = self.settings.MEM_CAP
-        if 0 < cap < size:
-            return MemoryBank(*entry, key_frame, cap, self.settings.MEM_CAP_RULE)
-        return MemoryBank(*entry, key_frame, size)
+        rule = self.settings.MEM_CAP_RULE if 0 < cap < size else None
+        group.bank = None  # let the other direction's memory go first
+        group.bank = MemoryBank(*group.key_entry, group.key_frame, cap if rule else size, rule)
+        group.boxes = group.key_boxes
 
     def visit(self, t: int, frame: FrameFeatures, groups: list[Group], end: int) -> None:
         """Find the objects of ``groups`` in frame ``t``, classify and store them, and memorise where it is time to."""
@@ -134,35 +135,59 @@ class Proposer:
         ids = [(group.key_frame, n) for group in groups for n in range(len(group))]
         self.masks.add_frame(t, ids, masks)
         self.score(frame, groups, masks, boxes)
-        parts = zip(groups, soft.split(sizes), boxes[0].split(sizes), boxes[1].split(sizes))
-        due = []
-        for group, own_soft, *own_boxes in parts:
+        for group, *own_boxes in zip(groups, *(x.split(sizes) for x in boxes)):
             group.boxes = tuple(own_boxes)
-            distance = abs(t - group.key_frame)
-            if distance > 0 and distance % self.step == 0 and t != end:
-                due.append((group, own_soft))
-        if due:
-            keys, values = self.memorise(frame, torch.cat([own_soft for _, own_soft in due]))
-            sizes = [len(group) for group, _ in due]
-            for (group, _), own_keys, own_values in zip(due, keys.split(sizes), values.split(sizes)):
-                group.bank.append(own_keys, own_values, t)
+        self.remember(t, frame, groups, soft.split(sizes), end)
+
+    def remember(
+        self, t: int, frame: FrameFeatures, groups: list[Group], soft: Sequence[torch.Tensor], end: int
+    ) -> None:
+        """Add frame ``t`` to the memory of those groups that it is time for; ``soft``: (N, H, W) of each."""
+        distances = [abs(t - group.key_frame) for group in groups]
+        due = [i for i, distance in enumerate(distances) if t != end and distance > 0 and distance % self.step == 0]
+        if not due:
+            return
+        boxes = tuple(torch.cat([groups[i].boxes[k] for i in due]) for k in (0, 1))
+        keys, values = self.memorise(frame, torch.cat([soft[i] for i in due]), boxes)
+        sizes = [len(groups[i]) for i in due]
+        for i, own_keys, own_values in zip(due, keys.split(sizes), values.split(sizes)):
+            groups[i].bank.append(own_keys, own_values, t)
 
     def segment(self, frame: FrameFeatures, groups: list[Group]) -> torch.Tensor:
         """Soft masks (sum of N, H, W) float32; those of one group, with background, add up to 1 in every pixel."""
-        head = self.model.prop_head
         with self.autocast():
-            query_key, query_value = frame.query
-            read = torch.cat([group.bank.read(query_key) for group in groups])
-            parts = [head.decode(part, query_value, frame.skips) for part in read.split(OBJECTS_PER_BATCH)]
-        alone = torch.cat(parts).split([len(group) for group in groups])
+            alone = [self.decode_near(frame, group) for group in groups] if self.margin else self.decode(frame, groups)
         return torch.cat([soft_aggregate(own)[1][1:] for own in alone])
 
-    def memorise(self, frame: FrameFeatures, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One entry's keys and values, (N, 1, S, D) and (N, 1, S, E), of masks (N, <= H, <= W)."""
+    def decode(self, frame: FrameFeatures, groups: list[Group]) -> tuple[torch.Tensor, ...]:
+        """Each object's probability on its own, (N, H, W) for each group."""
+        query_key, query_value = frame.query
+        read = torch.cat([group.bank.read(query_key) for group in groups])
+        parts = [self.model.prop_head.decode(part, query_value, frame.skips) for part in read.split(self.batch)]
+        return torch.cat(parts).split([len(group) for group in groups])
+
+    def decode_near(self, frame: FrameFeatures, group: Group) -> torch.Tensor:
+        """:meth:`decode` of one group, around where each object was in the frame before."""
+        windows = windows_around(*group.boxes, self.margin, frame.grid_size)
+        return decode_near(
+            self.model.prop_head,
+            lambda n, query_key: group.bank.read(query_key, slice(n, n + 1)),
+            frame.query,
+            frame.skips,
+            windows,
+        )
+
+    def memorise(
+        self, frame: FrameFeatures, masks: torch.Tensor, boxes: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One entry's keys and values, (N, 1, S, D) and (N, 1, S, E), of masks (N, <= H, <= W) with these boxes."""
+        head, p2 = self.model.prop_head, frame.maps["p2"]
         with self.autocast():
-            parts = [self.model.prop_head.memorise(frame.maps["p2"], part) for part in masks.split(OBJECTS_PER_BATCH)]
-        keys, values = (torch.cat(x) for x in zip(*parts))
-        return as_entry(keys), as_entry(values)
+            if self.margin:
+                windows = windows_around(*boxes, self.margin + MEMORY_REACH, frame.grid_size)
+                return memorise_near(head, p2, frame.nothing, masks, windows)
+            keys, values = zip(*(head.memorise(p2, part) for part in masks.split(self.batch)))
+        return as_entry(torch.cat(keys)), as_entry(torch.cat(values))
 
     def score(
         self, frame: FrameFeatures, groups: list[Group], masks: torch.Tensor, boxes: tuple[torch.Tensor, torch.Tensor]

@@ -39,10 +39,10 @@ class MemoryBank:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def read(self, query_key: torch.Tensor) -> torch.Tensor:
-        """(N, E, g, v) for a frame's query (1, D, g, v)."""
+    def read(self, query_key: torch.Tensor, objects: slice = slice(None)) -> torch.Tensor:
+        """(N, E, g, v), of all or some of the objects, for a frame's query (1, D, g, v)."""
         num = len(self)
-        keys, values = self._keys[:, :num], self._values[:, :num]
+        keys, values = self._keys[objects, :num], self._values[objects, :num]
         if self.rule != "least_used":
             return read_memory(keys, values, query_key)
         out, shares = read_memory_by_chunks(keys, values, query_key)

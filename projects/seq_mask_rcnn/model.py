@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from projects.seq_mask_rcnn.inference import Proposals, Proposer
 from projects.seq_mask_rcnn.propagation import PropagationHead
 from projects.seq_mask_rcnn.reduce import reduce_sequences, sequence_iou
+from projects.seq_mask_rcnn.training import losses
 from vis_core.modeling import freeze_bn_statistics
 from vis_core.tube import RLE, Tube, decode_mask, encode_masks
 
@@ -61,8 +62,6 @@ class SeqMaskRCNN(GeneralizedRCNN):
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """Losses of B clips in training, ``[{"tubes": list[Tube]}]`` of videos otherwise."""
         if self.training:
-            from projects.seq_mask_rcnn.training import losses
-
             return losses(self, batched_inputs)
         return [{"tubes": self.predict(video)} for video in batched_inputs]
 

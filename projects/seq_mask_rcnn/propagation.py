@@ -34,7 +34,8 @@ class ResBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, h, w) to (B, out_channels, h / stride, w / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        return shortcut + self.conv2(F.relu(self.conv1(F.relu(x))))
+        # In place where a convolution's output is its only use: these maps are large.
+        return self.conv2(self.conv1(F.relu(x)).relu_()).add_(shortcut)
 
 
 class Refine(nn.Module):
@@ -52,7 +53,7 @@ class Refine(nn.Module):
 
     def forward(self, skip: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         """(1, C, h, w) from :meth:`skip` and (N, C, h / 2, w / 2) to (N, C, h, w)."""
-        return self.ResMM(skip + F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False))
+        return self.ResMM(F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False).add_(skip))
 
 
 class PropagationHead(nn.Module):
@@ -109,7 +110,7 @@ class PropagationHead(nn.Module):
         x = self.ResMM(self.convFM(x))  # (N, C, g, v)
         x = self.RF3(skips[1], x)  # (N, C, h / 2, w / 2)
         x = self.RF2(skips[0], x)  # (N, C, h, w)
-        logits = F.interpolate(self.pred2(F.relu(x)), scale_factor=4, mode="bilinear", align_corners=False)
+        logits = F.interpolate(self.pred2(x.relu_()), scale_factor=4, mode="bilinear", align_corners=False)
         return logits.float().softmax(dim=1)[:, 1]
 
 
@@ -124,7 +125,7 @@ def read_memory(keys: torch.Tensor, values: torch.Tensor, query_key: torch.Tenso
         (N, E, g, v).
     """
     queries = query_key.flatten(2).transpose(1, 2)  # (1, S, D)
-    if queries.device.type == "cpu":
+    if queries.device.type == "cpu" and not torch.is_grad_enabled():
         return read_memory_by_chunks(keys, values, query_key)[0]
     keys, values = keys.flatten(1, 2)[:, None], values.flatten(1, 2)[:, None]  # (N, 1, M * S, D or E)
     read = F.scaled_dot_product_attention(queries.expand(len(keys), 1, -1, -1), keys, values)  # (N, 1, S, E)

@@ -43,50 +43,52 @@ def seq_nms(scores: np.ndarray, ious: np.ndarray, iou_thresh: float, score_thres
     return kept
 
 
-def seq_soft_nms(
-    scores: np.ndarray, ious: np.ndarray, sigma: float, score_thresh: float, max_seq: int
-) -> tuple[list[int], list[float]]:
-    """Best sequences, each chosen one lowering the others' scores by exp(-IoU^2 / sigma) (Bodla et al., ICCV 2017).
-
-    Args:
-        scores: (N,). ious: (N, N).
-        score_thresh: sequences below it are neither chosen nor lowered further.
-        max_seq: at most so many are chosen.
-
-    Returns:
-        Indices and lowered scores of the chosen, in the order of choice; nothing if no score reaches the threshold.
-    """
-    scores = scores.astype(np.float64)
-    decay = np.exp(-(ious**2) / sigma)
-    left = np.ones(len(scores), bool)
-    chosen: list[int] = []
-    values: list[float] = []
-    while left.any() and len(chosen) < max_seq:
-        best = int(np.argmax(np.where(left, scores, -np.inf)))
-        if scores[best] < score_thresh:
-            break
-        chosen.append(best)
-        values.append(float(scores[best]))
-        left[best] = False
-        lowered = left & (scores >= score_thresh)
-        scores[lowered] *= decay[best, lowered]
-    return chosen, values
-
-
 def category_aware(scores: np.ndarray, ious: np.ndarray, sigma: float, score_thresh: float, max_seq: int) -> np.ndarray:
-    """:func:`seq_soft_nms` for each class by itself.
+    """Soft-NMS for each class by itself: a chosen sequence lowers the others' scores by exp(-IoU^2 / sigma).
+
+    (Bodla et al., ICCV 2017.) All classes go through their choices side by side.
 
     Args:
-        scores: (N, K). ious: (N, N), computed once for all classes.
+        scores: (N, K). ious: (N, N), the same for all classes.
+        score_thresh: sequences below it are neither chosen nor lowered further.
+        max_seq: at most so many are chosen for a class.
 
     Returns:
         (N, K) float64: lowered scores, -1 where a sequence was not chosen for the class.
     """
+    scores = scores.T.astype(np.float64)  # (K, N)
     out = np.full(scores.shape, -1.0)
-    for label in range(scores.shape[1]):
-        chosen, values = seq_soft_nms(scores[:, label], ious, sigma, score_thresh, max_seq)
-        out[chosen, label] = values
-    return out
+    decay = np.exp(-(ious**2) / sigma)
+    left = np.ones(scores.shape, bool)
+    for _ in range(min(max_seq, scores.shape[1])):
+        candidates = np.where(left, scores, -np.inf)
+        best = candidates.argmax(axis=1)
+        rows = np.flatnonzero(candidates.max(axis=1) >= score_thresh)  # classes that are not done
+        if len(rows) == 0:
+            break
+        best = best[rows]
+        out[rows, best] = scores[rows, best]
+        left[rows, best] = False
+        lowered = left[rows] & (scores[rows] >= score_thresh)
+        scores[rows] *= np.where(lowered, decay[best], 1.0)
+    return out.T
+
+
+def seq_soft_nms(
+    scores: np.ndarray, ious: np.ndarray, sigma: float, score_thresh: float, max_seq: int
+) -> tuple[list[int], list[float]]:
+    """:func:`category_aware` for one score a sequence.
+
+    Args:
+        scores: (N,).
+
+    Returns:
+        Indices and lowered scores of the chosen, in the order of choice; nothing if no score reaches the threshold.
+    """
+    lowered = category_aware(scores[:, None], ious, sigma, score_thresh, max_seq)[:, 0]
+    order = np.argsort(-lowered, kind="stable")  # each choice was the best of those left
+    chosen = order[lowered[order] >= 0]
+    return chosen.tolist(), lowered[chosen].tolist()
 
 
 def reduce_sequences(scores: np.ndarray, ious: np.ndarray, settings: CfgNode) -> tuple[list[int], np.ndarray]:

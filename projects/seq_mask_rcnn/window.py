@@ -40,6 +40,12 @@ class FrameFeatures:
         return height, width
 
     @property
+    def grid_size(self) -> tuple[int, int]:
+        """Of the memory, cells of 16 x 16 pixels."""
+        height, width = self.canvas_size
+        return height // 16, width // 16
+
+    @property
     def images(self) -> ImageList:
         """The normalised, padded image (1, 3, H, W)."""
         return self._model.preprocess_image([{"image": self._image}])
@@ -59,10 +65,16 @@ class FrameFeatures:
         """What the frame contributes to decoding."""
         return self._model.prop_head.skips(self.maps.pop("res2"), self.maps.pop("res3"))
 
+    @cached_property
+    def nothing(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Key and value that the frame would leave in a memory without any object."""
+        height, width = self.canvas_size
+        return self._model.prop_head.memorise(self.maps["p2"], self.maps["p2"].new_zeros(1, height, width))
+
     def num_bytes(self) -> int:
         """Memory of what is computed."""
         held = [self._image, *self.__dict__.get("maps", {}).values()]
-        held += [x for name in ("query", "skips") for x in self.__dict__.get(name, ())]
+        held += [x for name in ("query", "skips", "nothing") for x in self.__dict__.get(name, ())]
         return sum(x.nbytes for x in held)
 
 
