@@ -109,6 +109,8 @@ def _add_training_keys(parent: CN) -> None:
     loss.REFINED_CLIPS = 0
     loss.REFINED_FRAMES = 0
     loss.REFINED_INSTANCES = 10
+    # Train the last stage alone, all before it stays as MODEL.WEIGHTS left it: to compare refiners of one model.
+    loss.REFINER_ONLY = False
     # REFINER "quadtree": where a mask is incoherent, and the nodes' own labels.
     loss.INCOHERENCE_WEIGHT = 1.0
     loss.NODE_WEIGHT = 1.0

@@ -105,6 +105,9 @@ class VMT(nn.Module):
         self.inference = inference
         self.detach_backbone = detach_backbone
         self.size_divisibility = size_divisibility
+        if learner.refiner_only:
+            for part in self._before_refiner():
+                part.requires_grad_(False)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -142,6 +145,17 @@ class VMT(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "detach_backbone": node.DETACH_BACKBONE,
         }
+
+    def train(self, mode: bool = True) -> VMT:
+        """As of any module; but parts that are not to be trained stay as they are in testing, their norms included."""
+        super().train(mode)
+        if self.learner.refiner_only:
+            for part in self._before_refiner():
+                part.eval()
+        return self
+
+    def _before_refiner(self) -> tuple[nn.Module, ...]:
+        return (self.backbone, self.transformer, self.mask_features, self.masks)
 
     @property
     def device(self) -> torch.device:

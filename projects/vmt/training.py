@@ -60,6 +60,7 @@ class ClipLearner:
         refined_clips: int = 0,
         refined_frames: int = 0,
         refined_instances: int = 10,
+        refiner_only: bool = False,
     ) -> None:
         """
         Args:
@@ -68,6 +69,7 @@ class ClipLearner:
             refined_clips: clips of a batch that go through the last stage at most, drawn at random; 0 = all.
             refined_frames: consecutive frames of a clip that do so; 0 = all.
             refined_instances: objects of a clip that do so at most; 0 = all.
+            refiner_only: nothing but the last stage is trained.
         """
         self.matcher = matcher
         self.criterion = criterion
@@ -75,6 +77,7 @@ class ClipLearner:
         self.refined_clips = refined_clips
         self.refined_frames = refined_frames
         self.refined_instances = refined_instances
+        self.refiner_only = refiner_only
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -86,6 +89,7 @@ class ClipLearner:
             "refined_clips": node.LOSS.REFINED_CLIPS,
             "refined_frames": node.LOSS.REFINED_FRAMES,
             "refined_instances": node.LOSS.REFINED_INSTANCES,
+            "refiner_only": node.LOSS.REFINER_ONLY,
         }
 
     def __call__(self, model: nn.Module, clips: list[dict]) -> dict[str, torch.Tensor]:
@@ -100,33 +104,42 @@ class ClipLearner:
         num_frames = check_clips(clips)
         images = model.preprocess_images([x for clip in clips for x in clip["image"]], model.size_divisibility)
         targets = [clip_targets(clip, images.tensor.shape[-2:], self.class_offset, model.device) for clip in clips]
-        tokens, frames = model.encode(images.tensor, frame_padding(images), num_frames)
-        layers = model.transformer.decode(tokens, num_frames)
         total = mean_num_objects(sum(len(target.labels) for target in targets), model.device)
         losses = {}
-        for index, layer in enumerate(layers):
-            is_last = index == len(layers) - 1
-            logits = model.transformer.logits(index, layer.queries)
-            # Ways to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
+        with torch.set_grad_enabled(not self.refiner_only):
+            tokens, frames = model.encode(images.tensor, frame_padding(images), num_frames)
+            *earlier, last = enumerate(model.transformer.decode(tokens, num_frames))
+            if not self.refiner_only:
+                for index, layer in earlier:
+                    found = self._layer_losses(model, index, layer, frames.maps, targets, total)[0]
+                    losses |= self.criterion.weighted(found, f"_{index}")
+            found, matches, masks = self._layer_losses(model, *last, frames.maps, targets, total)
             with torch.autocast(model.device.type, enabled=False):
-                logits, boxes = logits.float(), layer.boxes.float()
-                matches = self.matcher(logits, boxes, targets)
-                found = self.criterion.query_losses(logits, boxes, targets, matches, total)
-                masks = [
-                    coarse_masks(model, layer, clip, queries, target.image_size, frames.maps)
-                    for clip, (target, (queries, _)) in enumerate(zip(targets, matches))
-                ]
-                tubes = as_tubes([x.coarse for x in masks])
-                found |= self.criterion.coarse_losses(tubes, matched_masks(targets, matches, 4), total)
-                if is_last:
-                    second = [second_masks(model, x) for x in masks]
-                    wanted = matched_masks(targets, matches, 2)
-                    found |= self.criterion.second_losses(as_tubes(second), wanted, total)
-            losses |= self.criterion.weighted(found, "" if is_last else f"_{index}")
-        losses |= self._refined_losses(model, images, frames, masks, second, targets, matches)
-        if get_world_size() > 1:  # a parameter that a batch without objects has no use for needs its gradient, too
-            losses["loss_ce"] = losses["loss_ce"] + 0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+                second = [second_masks(model, x) for x in masks]
+                found |= self.criterion.second_losses(as_tubes(second), matched_masks(targets, matches, 2), total)
+        refined = self._refined_losses(model, images, frames, masks, second, targets, matches)
+        losses = refined if self.refiner_only else losses | self.criterion.weighted(found) | refined
+        if get_world_size() > 1 or self.refiner_only:
+            # What a batch without objects has no use for needs a gradient, too.
+            name = "loss_mask_refine" if self.refiner_only else "loss_ce"
+            losses[name] = losses.get(name, 0) + 0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return losses
+
+    def _layer_losses(self, model, index, layer, maps, targets, total):
+        """Losses of one decoder layer, its B matches, and the first mask stage of its matched queries, B ClipMasks."""
+        logits = model.transformer.logits(index, layer.queries)
+        # Ways to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
+        with torch.autocast(model.device.type, enabled=False):
+            logits, boxes = logits.float(), layer.boxes.float()
+            matches = self.matcher(logits, boxes, targets)
+            masks = [
+                coarse_masks(model, layer, clip, queries, target.image_size, maps)
+                for clip, (target, (queries, _)) in enumerate(zip(targets, matches))
+            ]
+            losses = self.criterion.query_losses(logits, boxes, targets, matches, total)
+            tubes = as_tubes([x.coarse for x in masks])
+            losses |= self.criterion.coarse_losses(tubes, matched_masks(targets, matches, 4), total)
+        return losses, matches, masks
 
     def _refined_losses(self, model, images, frames, masks, second, targets, matches) -> dict[str, torch.Tensor]:
         """Weighted losses of the last stage, which sees frames without their padding, as it will in testing."""
