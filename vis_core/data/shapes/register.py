@@ -13,10 +13,10 @@ from .outlines import CATEGORIES
 
 # Mild on purpose: a small model is to learn it on a CPU in minutes. Harder sets: register_shapes(difficulty=...).
 SPLITS = {
-    "shapesvis_train": ShapesConfig(num_videos=300, length=10, seed=1, difficulty=0.2),
+    "shapesvis_train": ShapesConfig(num_videos=1000, length=10, seed=1, difficulty=0.2),
     "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2),
     # Exact corners, for work on the quality of masks: evaluated by their boundaries, too.
-    "shapesvis_sharp_train": ShapesConfig(num_videos=300, length=10, seed=1, difficulty=0.2, corners="sharp"),
+    "shapesvis_sharp_train": ShapesConfig(num_videos=1000, length=10, seed=1, difficulty=0.2, corners="sharp"),
     "shapesvis_sharp_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2, corners="sharp"),
 }
 _COLORS = [(230, 90, 70), (80, 160, 230), (240, 190, 60), (150, 100, 210), (90, 190, 110), (240, 130, 190)]
