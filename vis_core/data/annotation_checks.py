@@ -287,15 +287,15 @@ class _Checker:
                 self._warning(name, message, **where, repair=_setter(entry, name, video[name]))
 
     def unused(self) -> None:
-        entries = [entry for entry in self.data.get("annotations") or [] if isinstance(entry, dict)]
-        if not entries:
+        entries = self.data.get("annotations")
+        if not isinstance(entries, list) or not entries:
             return
+        entries = [entry for entry in entries if isinstance(entry, dict)]
         with_objects = {entry.get("video_id") for entry in entries if _is_int(entry.get("video_id"))}
         for number in sorted(self.by_id.keys() - with_objects):
             self._warning("annotations", "no object in the whole video", video=number)
-        for number in sorted(
-            self.category_ids - {entry.get("category_id") for entry in entries if _is_int(entry.get("category_id"))}
-        ):
+        used = {entry.get("category_id") for entry in entries if _is_int(entry.get("category_id"))}
+        for number in sorted(self.category_ids - used):
             self._warning("categories", f"no object of class {number}")
 
 

@@ -48,9 +48,11 @@ def load(folder: Path) -> dict:
             names = video["file_names"]
             assert isinstance(names, list) and all(isinstance(name, str) for name in names)
             assert all(isinstance(video[field], int) for field in ("id", "height", "width"))
-            assert all(isinstance(track["id"], int) for track in video["tracks"].values())
+            for track in video["tracks"].values():
+                assert isinstance(track["id"], int) and isinstance(track["category"], str)
         assert all(isinstance(v, int) for v in content["categories"].values())
-        assert all(number.isdecimal() for number in content["class_numbers"])
+        for number, name in content["class_numbers"].items():
+            assert number.isdecimal() and isinstance(name, str)
     except (AssertionError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path}: damaged; remove it to read the labels without it") from None
     return content
@@ -71,7 +73,7 @@ def restore(labels: Labels, content: dict) -> None:
             if entry is not None:
                 track.id = entry["id"]
                 track.iscrowd = bool(entry.get("iscrowd"))
-                track.category = entry.get("category") if track.category is None else track.category
+                track.category = entry["category"] if track.category is None else track.category
     _number_new(labels)
 
 
