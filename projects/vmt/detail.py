@@ -82,9 +82,7 @@ def box_masks(boxes: torch.Tensor, size: tuple[int, int], clamp: bool = False) -
     return (rows[:, :, None] & columns[:, None]).float()
 
 
-def _span(
-    low: torch.Tensor, high: torch.Tensor, size: int, clamp: bool, device: torch.device
-) -> torch.Tensor:
+def _span(low: torch.Tensor, high: torch.Tensor, size: int, clamp: bool, device: torch.device) -> torch.Tensor:
     """(N, size) bool: the indices in [low:high]."""
     if not clamp:
         low, high = (torch.where(x < 0, x + size, x) for x in (low, high))
