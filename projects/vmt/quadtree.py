@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from projects.vmt.dynamic import double_size, resize_nearest
 from projects.vmt.quadtree_grid import (
     Quadtree,
+    children_of,
     flatten_levels,
     grid_places,
     grow_tree,
@@ -190,7 +191,7 @@ class QuadtreeRefiner(nn.Module):
         kept = torch.zeros_like(row, dtype=torch.bool).scatter(1, index, valid)
         levels, total = [], None
         for own, masks in zip(split_levels(row, sizes, num_frames), base):
-            total = own if total is None else own + resize(total, tuple(own.shape[-2:]))
+            total = own if total is None else own + children_of(total, tuple(own.shape[-2:]))
             levels.append(masks + total)
         return Quadtree(levels[-1], levels, incoherence, split_levels(kept, sizes, num_frames))
 

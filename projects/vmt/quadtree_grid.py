@@ -72,7 +72,7 @@ def place_code(places: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def children_of(cells: torch.Tensor, size: Size) -> torch.Tensor:
-    """The four children of bool cells (N, T, h, w) on the next level, of ``size`` (2 h or 2 h - 1, likewise w)."""
+    """What four children on the next level, of ``size`` (2 h or 2 h - 1, likewise w), get from cells (N, T, h, w)."""
     return cells.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)[..., : size[0], : size[1]]
 
 
