@@ -2,7 +2,17 @@
 
 from detectron2.config import CfgNode as CN
 
+from vis_core.errors import ConfigError
 from vis_core.modeling.mmdet import add_mmdet_config
+
+CHOICES = {
+    "KEY_FRAMES": ("released", "even", "paper"),
+    "MEM_CAP_RULE": ("least_used", "even"),
+    "SCORE_FRAMES": ("present", "all"),
+    "SCORE_AREA": ("canvas", "image"),
+    "PRECISION": ("float32", "bfloat16", "float16"),
+    "REDUCE.TYPE": ("seq_nms", "seq_soft_nms"),
+}
 
 
 def add_seq_mask_rcnn_config(cfg: CN) -> None:
@@ -84,3 +94,20 @@ def _add_training_keys(node: CN) -> None:
     train.MAX_PROP_OBJECTS = 5
     # Train detection on both frames of a pair, and propagation in both directions. False: as published.
     train.SYMMETRIC = False
+
+
+def check_settings(node: CN) -> None:
+    """Raise ConfigError if the keys MODEL.SEQ_MASK_RCNN have a value that is unknown, or some that contradict."""
+    for key, choices in CHOICES.items():
+        value = node.REDUCE.TYPE if key == "REDUCE.TYPE" else node[key]
+        if value not in choices:
+            raise ConfigError(f"MODEL.SEQ_MASK_RCNN.{key}: unknown value '{value}' (choose from {', '.join(choices)})")
+    if node.KEY_NUM < 1:
+        raise ConfigError(f"MODEL.SEQ_MASK_RCNN.KEY_NUM: {node.KEY_NUM} key frames, needs at least 1")
+    if (node.MEM_STEP > 0) == (node.MEM_NUM > 0):
+        raise ConfigError(
+            f"MODEL.SEQ_MASK_RCNN: exactly one of MEM_STEP ({node.MEM_STEP}) and MEM_NUM ({node.MEM_NUM}) must be "
+            "positive, the other one 0"
+        )
+    if node.CATE_REDUCE.ENABLED and node.REDUCE.TYPE != "seq_nms":
+        raise ConfigError("MODEL.SEQ_MASK_RCNN.CATE_REDUCE.ENABLED: needs REDUCE.TYPE seq_nms")

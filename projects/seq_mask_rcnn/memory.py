@@ -9,8 +9,6 @@ import torch
 
 from projects.seq_mask_rcnn.propagation import read_memory, read_memory_by_chunks
 
-CAP_RULES = ("least_used", "even")
-
 
 class MemoryBank:
     """Entries of keys and values, in space reserved once.

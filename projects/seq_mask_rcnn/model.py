@@ -17,6 +17,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch.nn import functional as F
 
+from projects.seq_mask_rcnn.config import check_settings
 from projects.seq_mask_rcnn.inference import Proposals, Proposer
 from projects.seq_mask_rcnn.propagation import PropagationHead
 from projects.seq_mask_rcnn.reduce import reduce_sequences, sequence_iou
@@ -38,8 +39,12 @@ class SeqMaskRCNN(GeneralizedRCNN):
             prop_head: finds given objects in other frames.
             settings: the keys MODEL.SEQ_MASK_RCNN.
             kwargs: of GeneralizedRCNN.
+
+        Raises:
+            ConfigError: for settings that are unknown or contradict each other.
         """
         super().__init__(**kwargs)
+        check_settings(settings)
         self.prop_head = prop_head
         self.settings = settings
 

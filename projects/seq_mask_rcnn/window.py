@@ -53,7 +53,9 @@ class FrameFeatures:
     @cached_property
     def maps(self) -> dict[str, torch.Tensor]:
         """p2 to p6, and, until :attr:`skips` are known, res2 and res3."""
-        return self._model.features(self.images.tensor)
+        # Also inside an autocast, which is for the propagation head: RoIAlign does not know every number type.
+        with torch.autocast(self._model.device.type, enabled=False):
+            return self._model.features(self.images.tensor)
 
     @cached_property
     def query(self) -> tuple[torch.Tensor, torch.Tensor]:
