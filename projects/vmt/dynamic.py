@@ -1,5 +1,7 @@
 """Convolutions whose weights a query brings along (CondInst, ECCV 2020), and what they need.
 
+They compute in float32 under autocast, too: their inputs are ways of hundreds of pixels.
+
 Shapes: T frames, N instances, C channels of a map, D hidden channels, P parameters, (h, w) a map.
 """
 
@@ -27,7 +29,7 @@ def split_parameters(parameters: torch.Tensor, dim_in: int, dim_hidden: int) -> 
     """Parameters (N, P), all weights before all biases, as convolutions dim_in -> D -> D -> 1."""
     dims = ((dim_hidden, dim_in), (dim_hidden, dim_hidden), (1, dim_hidden))
     sizes = [out * into for out, into in dims] + [out for out, _ in dims]
-    parts = parameters.split(sizes, dim=1)
+    parts = full_precision(parameters).split(sizes, dim=1)
     return DynamicWeights(tuple(part.unflatten(1, shape) for part, shape in zip(parts, dims)), tuple(parts[3:]))
 
 
@@ -53,6 +55,11 @@ def dynamic_masks(
     Returns:
         (T, N, h, w).
     """
+    with torch.autocast(shared.device.type, enabled=False):
+        return _dynamic_masks(weights, full_precision(shared), references, stride, own)
+
+
+def _dynamic_masks(weights, shared, references, stride, own) -> torch.Tensor:
     num_frames, num_instances = references.shape[:2]
     height, width = shared.shape[-2:]
     first, bias = weights.weights[0], weights.biases[0]
@@ -66,19 +73,25 @@ def dynamic_masks(
     hidden = hidden + (first[:, :, 0, None] * x[:, :, None])[..., None, :]
     hidden = hidden + (first[:, :, 1, None] * y[:, :, None])[..., None]
     if own is not None:
-        hidden = hidden + first[:, :, 2, None, None] * own[:, :, None]
+        hidden = hidden + first[:, :, 2, None, None] * full_precision(own)[:, :, None]
     return remaining_layers(weights, F.relu(hidden))
 
 
 def remaining_layers(weights: DynamicWeights, hidden: torch.Tensor, start: int = 1) -> torch.Tensor:
     """Convolutions from number ``start`` on, ReLU between them: (T, N, in, h, w) -> (T, N, h, w)."""
     size = hidden.shape[-2:]
-    x = hidden.flatten(3)  # (T, N, in, h * w)
-    for index in range(start, 3):
-        x = weights.weights[index] @ x + weights.biases[index][:, :, None]
-        if index < 2:
-            x = F.relu(x)
+    x = full_precision(hidden).flatten(3)  # (T, N, in, h * w)
+    with torch.autocast(hidden.device.type, enabled=False):
+        for index in range(start, 3):
+            x = weights.weights[index] @ x + weights.biases[index][:, :, None]
+            if index < 2:
+                x = F.relu(x)
     return x[:, :, 0].unflatten(2, size)
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """Half precision as float32; other types as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def pixel_centres(size: int, stride: int, device: torch.device | str | None = None) -> torch.Tensor:

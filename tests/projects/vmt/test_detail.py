@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from projects.vmt.detail import box_masks, near_contours, pick_points
+from projects.vmt.dynamic import dynamic_masks, num_parameters, split_parameters
 from projects.vmt.features import MaskMaps
 from projects.vmt.refiner import RefineInputs, ReleaseRefiner
 from vis_core.errors import ConfigError
@@ -32,6 +33,17 @@ def test_points_above_the_limit():
         assert torch.equal(points, pick_points(selected, 100, sampling))
     strided = pick_points(selected, 100, "strided")
     assert strided.diff().max() < 3 * len(selected.flatten()) / 100
+
+
+def test_dynamic_convolutions_keep_their_precision_under_autocast():
+    torch.manual_seed(0)
+    parameters, references = torch.randn(3, num_parameters(7, 8)), 600 * torch.rand(2, 3, 2)
+    shared, own = torch.randn(2, 4, 9, 11), torch.randn(2, 3, 9, 11)
+    wanted = dynamic_masks(split_parameters(parameters, 7, 8), shared, references, 8, own)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(dynamic_masks(split_parameters(parameters, 7, 8), shared, references, 8, own), wanted)
+        halved = dynamic_masks(split_parameters(parameters, 7, 8), shared.bfloat16(), references, 8, own)
+    assert halved.dtype == torch.float32
 
 
 def test_unknown_sampling_is_refused():
