@@ -111,7 +111,7 @@ def find_model(alias: str) -> Model:
     """The model of that name. Raises ConfigError, with the nearest known name, if there is none."""
     models = known_models()
     if alias not in models:
-        close = difflib.get_close_matches(alias, models, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        close = difflib.get_close_matches(alias, models, n=3)
+        hint = f" (did you mean {' or '.join(close)}?)" if close else ""
         raise ConfigError(f"unknown model '{alias}'{hint}: vis model list shows all")
     return models[alias]

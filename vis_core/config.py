@@ -63,7 +63,8 @@ def _add_input_keys(cfg: CN) -> None:
 
     # Augmentation (vis_core/data/augmentation.py). Besides Detectron2's values INPUT.MIN_SIZE_TRAIN_SAMPLING knows
     # "choice_by_clip" and "range_by_clip", and INPUT.RANDOM_FLIP "flip_by_clip": one draw for all frames of a clip.
-    # Any of "brightness", "contrast", "saturation", "rotation"; each frame has its own draw.
+    # Any of "brightness", "contrast", "saturation", "rotation", "photometric" (SSD's distortion: all these colours, hue
+    # and the order of channels); each frame has its own draw.
     cfg.INPUT.AUGMENTATIONS = []
     # How frames are resized, in training and testing: "pillow" (Detectron2's antialiased bilinear and size rule),
     # "pillow_floor" (the same with DETR's size rule: the long side is cut, not rounded, to whole pixels; SeqFormer, VMT)
@@ -88,6 +89,13 @@ def _add_input_keys(cfg: CN) -> None:
     # "turned_copy" in INPUT.PSEUDO.AUGMENTATIONS: one frame of a clip stays as it is, the others are turned by up to
     # ROTATE_ANGLE degrees and scaled by a factor from this range (Propose-Reduce).
     cfg.INPUT.PSEUDO.TURN_SCALE = (0.9, 1.1)
+    # "warped_copy": one frame stays, the others differ in colours, perspective (how far corners move, standard deviation
+    # as a share of the sides), place (SHIFT, a share of the sides) and angle (ROTATE_ANGLE), and with BLUR_PROB by motion
+    # blur of one of these sizes in pixels (SeqFormer, VMT).
+    cfg.INPUT.PSEUDO.PERSPECTIVE = 0.08
+    cfg.INPUT.PSEUDO.SHIFT = 0.1
+    cfg.INPUT.PSEUDO.BLUR_PROB = 0.25
+    cfg.INPUT.PSEUDO.BLUR_SIZES = (9, 11)
     cfg.INPUT.PSEUDO.CROP = CN()
     cfg.INPUT.PSEUDO.CROP.ENABLED = False
     cfg.INPUT.PSEUDO.CROP.TYPE = "absolute_range"
@@ -180,4 +188,7 @@ def check_device(cfg: CN) -> None:
     try:
         torch.zeros(1, device=cfg.MODEL.DEVICE)
     except (RuntimeError, AssertionError) as e:
-        raise ConfigError(f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}' cannot be used here: {str(e).splitlines()[0]}") from e
+        reason = str(e).splitlines()[0].split(". ")[0].rstrip(".")
+        raise ConfigError(
+            f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}' cannot be used here ({reason}); with --device cpu it runs without"
+        ) from e

@@ -86,7 +86,8 @@ class VideoCheckpointer(DetectionCheckpointer):
         if self._require_all and (missing or wrong_shape):
             raise CheckpointError(
                 f"{self._path}: does not fit {_name(self.model)}: {len(missing)} of {num_model} tensors missing"
-                f"{_examples(missing)}, {len(wrong_shape)} of another shape{_examples(wrong_shape)}"
+                f"{_examples(missing)}, {len(wrong_shape)} of another shape{_examples(wrong_shape)}; "
+                "is this the config, with the number of classes, that they were trained with?"
             )
         if 2 * num_used < min(num_file, num_model):
             raise CheckpointError(
