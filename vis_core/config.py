@@ -67,7 +67,7 @@ def _add_input_keys(cfg: CN) -> None:
     # and the order of channels); each frame has its own draw.
     cfg.INPUT.AUGMENTATIONS = []
     # How frames are resized, in training and testing: "pillow" (Detectron2's antialiased bilinear and size rule),
-    # "pillow_floor" (the same with DETR's size rule: the long side is cut, not rounded, to whole pixels; SeqFormer, VMT)
+    # "pillow_floor" (same with DETR's size rule: the long side is cut, not rounded, to whole pixels; SeqFormer, VMT)
     # or "opencv" (plain bilinear and mmdetection's size rule, which the published MaskTrack R-CNN weights saw).
     cfg.INPUT.RESIZE_BACKEND = "pillow"
     # With INPUT.CROP.ENABLED: share of clips that are cropped; window "same" for all frames, "moving" or "per_frame";
@@ -89,9 +89,9 @@ def _add_input_keys(cfg: CN) -> None:
     # "turned_copy" in INPUT.PSEUDO.AUGMENTATIONS: one frame of a clip stays as it is, the others are turned by up to
     # ROTATE_ANGLE degrees and scaled by a factor from this range (Propose-Reduce).
     cfg.INPUT.PSEUDO.TURN_SCALE = (0.9, 1.1)
-    # "warped_copy": one frame stays, the others differ in colours, perspective (how far corners move, standard deviation
-    # as a share of the sides), place (SHIFT, a share of the sides) and angle (ROTATE_ANGLE), and with BLUR_PROB by motion
-    # blur of one of these sizes in pixels (SeqFormer, VMT).
+    # "warped_copy": one frame stays, the others differ in colours, perspective (how far corners move: a standard
+    # deviation, as a share of the sides), place (SHIFT, a share of the sides) and angle (ROTATE_ANGLE), and with
+    # BLUR_PROB by motion blur of one of these sizes in pixels (SeqFormer, VMT).
     cfg.INPUT.PSEUDO.PERSPECTIVE = 0.08
     cfg.INPUT.PSEUDO.SHIFT = 0.1
     cfg.INPUT.PSEUDO.BLUR_PROB = 0.25

@@ -1,7 +1,8 @@
 """The INPUT keys -> the clip augmentation they describe.
 
-Order: [resize, crop] -> resize -> flip -> colours -> rotation. Pseudo-videos (clips made from one image) have their own
-keys in INPUT.PSEUDO; resize, flip, crop and rotation are then always by clip, so that the copies move like a camera.
+Order: [warped copies] -> [resize, crop] -> resize -> flip -> colours -> rotation. Pseudo-videos (clips made from one
+image) have their own keys in INPUT.PSEUDO; resize, flip, crop and rotation are then always by clip, so that the copies
+move like a camera.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from vis_core.data.clip_transforms import (
     Spin,
     TurnedCopy,
 )
+from vis_core.data.photometric import PhotometricDistortion
+from vis_core.data.warped_copy import WarpedCopy
 from vis_core.errors import ConfigError
 
 COLORS = {"brightness": T.RandomBrightness, "contrast": T.RandomContrast, "saturation": T.RandomSaturation}
+COLOR_NAMES = (*COLORS, "photometric")
 COLOR_RANGE = (0.9, 1.1)
 VIDEO_ROTATION = 15.0  # degrees; pseudo-videos have INPUT.PSEUDO.ROTATE_ANGLE
 ROTATION_CENTER = ((0.4, 0.4), (0.6, 0.6))
@@ -41,26 +45,36 @@ def build_clip_augmentation(cfg, pseudo: bool = False) -> ClipAugmentation:
     rotation = _rotation(cfg, pseudo) if "rotation" in names else []
     if "turned_copy" in names:
         rotation.append(TurnedCopy(node.ROTATE_ANGLE, node.TURN_SCALE))
-    colors = [PerFrame(COLORS[name](*COLOR_RANGE)) for name in node.AUGMENTATIONS if name in COLORS]
+    copies = _warped_copies(node) if "warped_copy" in names else []
+    colors = [_color(name, cfg.INPUT.FORMAT) for name in names if name in COLOR_NAMES]
     flip = _flip(cfg.INPUT.RANDOM_FLIP, pseudo)
     if cfg.INPUT.LSJ_AUG.ENABLED:
         jitter, window = _large_scale_jitter(cfg.INPUT.LSJ_AUG, pseudo)
-        return Chain([*flip, jitter, *colors, *rotation, window])
+        return Chain([*copies, *flip, jitter, *colors, *rotation, window])
     backend = cfg.INPUT.RESIZE_BACKEND
     style = node.MIN_SIZE_TRAIN_SAMPLING
     if pseudo and not style.endswith("_by_clip"):
         style += "_by_clip"
     resize = Resize(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, style, backend)
-    return Chain([*_crop(node.CROP, backend, pseudo), resize, *flip, *colors, *rotation])
+    return Chain([*copies, *_crop(node.CROP, backend, pseudo), resize, *flip, *colors, *rotation])
 
 
 def _checked_names(names: list[str], pseudo: bool) -> list[str]:
-    known = [*COLORS, "rotation"] + (["turned_copy"] if pseudo else [])
+    known = [*COLOR_NAMES, "rotation"] + (["turned_copy", "warped_copy"] if pseudo else [])
     for name in names:
         if name not in known:
             key = "INPUT.PSEUDO.AUGMENTATIONS" if pseudo else "INPUT.AUGMENTATIONS"
             raise ConfigError(f"{key}: '{name}' is unknown; known: {', '.join(known)}")
     return names
+
+
+def _color(name: str, image_format: str) -> ClipAugmentation:
+    return PhotometricDistortion(image_format) if name == "photometric" else PerFrame(COLORS[name](*COLOR_RANGE))
+
+
+def _warped_copies(pseudo) -> list[ClipAugmentation]:
+    # Before all else, since the blur's size is one of the original image.
+    return [WarpedCopy(pseudo.ROTATE_ANGLE, pseudo.SHIFT, pseudo.PERSPECTIVE, pseudo.BLUR_PROB, pseudo.BLUR_SIZES)]
 
 
 def _crop(crop, backend: str, pseudo: bool) -> list[ClipAugmentation]:
