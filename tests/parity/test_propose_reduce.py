@@ -306,15 +306,6 @@ def end_to_end_options(name: str, z) -> list[str]:
         "INPUT.MAX_SIZE_TEST": long,
         f"{node}.KEY_NUM": len(z["key_frames_and_counts"]),
     }
-    if "davis" in name:
-        opts |= {
-            "MODEL.ROI_HEADS.NUM_CLASSES": 1,
-            f"{node}.MEM_STEP": 0,
-            f"{node}.MEM_NUM": 10,
-            f"{node}.REDUCE.TYPE": "seq_soft_nms",
-            f"{node}.REDUCE.SCORE_THRESH": 0.001,
-            f"{node}.OUTPUT_SCORE_THRESH": 0.0,
-        }
     step = re.search(r"step(\d+)", name)
     if step:
         opts[f"{node}.MEM_STEP"] = int(step[1])
@@ -345,7 +336,7 @@ def test_end_to_end(fixtures_root, fixtures, name):
     z = numbers(fixtures, name)
     seed, num_frames, height, width = z["clip_args"].tolist()
     variant = re.search(r"r50|r101|x101", name)[0]
-    settings = f"ytvis19_{variant}" + ("_cate" if "cate" in name else "")
+    settings = f"davis_uvos_{variant}" if "davis" in name else f"ytvis19_{variant}" + "_cate" * ("cate" in name)
     net = load(fixtures_root, variant, float(z["bg_bias"]), config(settings, *end_to_end_options(name, z)))
     images = prepare(clip(seed, num_frames, height, width), z["scale"].tolist())
 
