@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vis_core.checkpoint.download import download
+from vis_core.checkpoint.files import read_checkpoint, weights_of, write_checkpoint
 from vis_core.cli.progress import progress
 from vis_core.errors import CheckpointError
 
@@ -98,6 +100,24 @@ def get_model(
 
         path = download(address, model.target(), sha256 or model.sha256, report)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MB")
+
+
+@model_app.command("export")
+def export_model(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training run.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store float16: half the size; loads as float32.")] = False,
+) -> None:
+    """Write a checkpoint's weights alone, without what a training needs to go on.
+
+    Example: vis model export output/model_final.pth mine.pth --half
+    """
+    weights = weights_of(read_checkpoint(checkpoint), checkpoint)
+    if half:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint({"model": dict(weights)}, out)
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, {len(weights)} tensors")
 
 
 def _facts(model) -> dict[str, str]:
