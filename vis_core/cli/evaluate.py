@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from vis_core.cli.progress import progress, reading
 from vis_core.errors import DataError
 from vis_core.evaluation import GroundTruth, Results, TrackMetrics, evaluate_splits
 from vis_core.evaluation.hota import evaluate_hota
@@ -41,7 +42,10 @@ def evaluate(
 
     Example: vis evaluate output/inference/results.json --gt datasets/mine/val.json --report report.html
     """
-    ground_truth, tracks = GroundTruth.load(gt), Results.load(results)
+    with reading(gt):
+        ground_truth = GroundTruth.load(gt)
+    with reading(results):
+        tracks = Results.load(results)
     if not ground_truth.has_annotations:
         raise DataError(f"{gt}: there are no annotations, so there is no AP to compute (vis submit packs results)")
     splits: dict[str, list[int] | None] = {"all": None if videos is None else _ids(videos)}
@@ -51,13 +55,14 @@ def evaluate(
         splits["short"] = [video_id for video_id in selected if video_id not in long_ids]
         splits["long"] = [video_id for video_id in selected if video_id in long_ids]
     options = {"strict_lengths": not lenient, "strict_entries": not lenient, "workers": workers or os.cpu_count() or 1}
-    metrics = {
-        "tube_mask": evaluate_splits(
-            ground_truth, tracks, splits, iou_type="segm", occlusion=ground_truth.has_occlusion, **options
-        )
-    }
+    kinds = {"tube_mask": {"iou_type": "segm", "occlusion": ground_truth.has_occlusion}}
     if boundary:
-        metrics["tube_boundary"] = evaluate_splits(ground_truth, tracks, splits, iou_type="boundary", **options)
+        kinds["tube_boundary"] = {"iou_type": "boundary"}
+    metrics = {}
+    num_videos = len(ground_truth.videos) if splits["all"] is None else len(splits["all"])
+    for kind, choice in kinds.items():
+        with progress(f"evaluating {kind}", num_videos, "videos") as advance:
+            metrics[kind] = evaluate_splits(ground_truth, tracks, splits, progress=advance, **choice, **options)
     content = {"results": str(results), "gt": str(gt)}
     content |= {kind: _content(by_split) for kind, by_split in metrics.items()}
     if hota:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
@@ -32,6 +35,23 @@ def progress(label: str, total: int | None, unit: str = "frames", interval: floa
         yield from _lines(label, total, unit, interval)
 
 
+@contextmanager
+def reading(path: str | Path, least: int = 50_000_000) -> Iterator[None]:
+    """Say that a file of at least ``least`` bytes is being read inside, and how long it took."""
+    size = os.path.getsize(path) if os.path.isfile(path) else -1
+    if size < least:
+        yield
+        return
+    text, start = f"reading {path} ({size / 1e6:,.0f} MB)", time.perf_counter()
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(text):
+            yield
+    else:
+        print(text, file=sys.stderr, flush=True)
+        yield
+    print(f"{text}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+
+
 def track(items: Iterable[T], advance: Callable) -> Iterator[T]:
     """Yield the items, calling ``advance()`` each time one has been dealt with."""
     for item in items:
@@ -48,7 +68,7 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Callable]:
         TimeRemainingColumn(),
     )
     start = time.perf_counter()
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, rate=0.0)
 
         def advance(n: int = 1) -> None:

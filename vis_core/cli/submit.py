@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vis_core.cli.progress import progress
+from vis_core.cli.progress import progress, reading
 from vis_core.evaluation import GroundTruth, Results, write_submission
 from vis_core.evaluation.checks import check_submission
 
@@ -21,7 +21,10 @@ def submit(
 
     Example: vis submit output/inference/results.json --gt datasets/ytvis_2021/valid.json
     """
-    ground_truth, tracks = GroundTruth.load(gt), Results.load(results)
+    with reading(gt):
+        ground_truth = GroundTruth.load(gt)
+    with reading(results):
+        tracks = Results.load(results)
     archive = results.with_suffix(".zip") if out is None else out
     with progress("checking", len(tracks.video_ids), "videos") as advance:
         check_submission(ground_truth, tracks, advance)

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -100,12 +100,14 @@ def evaluate_splits(
     splits: Mapping[str, Iterable[int] | None],
     *,
     workers: int = 1,
+    progress: Callable[[int], None] | None = None,
     **options,
 ) -> dict[str, TrackMetrics]:
     """Metrics of several groups of videos (YouTube-VIS 2022's short and long ones, say) from one pass over the videos.
 
     Args:
         splits: video ids by name; None stands for all videos. Groups may overlap.
+        progress: called with the number of videos that have been dealt with since the last call.
         options: as of :func:`evaluate_tracks`.
     """
     ground_truth, results = GroundTruth.load(gt), Results.load(results)
@@ -116,7 +118,9 @@ def evaluate_splits(
     selected = {name: _select(ground_truth, video_ids) for name, video_ids in splits.items()}
     if ground_truth.has_refined_masks:
         logger.info("%s: 'segmentations_refined' takes the place of 'segmentations' throughout.", ground_truth.name)
-    outcomes = _evaluate_all(ground_truth, results, sorted(set().union(*selected.values())), protocol, workers)
+    outcomes = _evaluate_all(
+        ground_truth, results, sorted(set().union(*selected.values())), protocol, workers, progress
+    )
     notes = sum((outcome.notes for outcome in outcomes.values()), Counter())
     for note, count in notes.items():
         logger.warning("%d %s", count, note)
@@ -137,15 +141,24 @@ def _select(ground_truth: GroundTruth, video_ids: Iterable[int] | None) -> list[
 
 
 def _evaluate_all(
-    ground_truth: GroundTruth, results: Results, video_ids: Sequence[int], protocol: Protocol, workers: int
+    ground_truth: GroundTruth,
+    results: Results,
+    video_ids: Sequence[int],
+    protocol: Protocol,
+    workers: int,
+    progress: Callable[[int], None] | None,
 ) -> dict[int, VideoOutcome]:
+    report = progress or (lambda count: None)
+    outcomes: dict[int, VideoOutcome] = {}
     if workers == 1 or len(video_ids) == 1:
-        return _evaluate_videos(ground_truth, results, video_ids, protocol)
+        for video_id in video_ids:
+            outcomes |= _evaluate_videos(ground_truth, results, [video_id], protocol)
+            report(1)
+        return outcomes
     # Chunks of about equal numbers of tracks.
     tracks = np.cumsum([1 + results.count(video_id) for video_id in video_ids])
     cuts = np.searchsorted(tracks, np.linspace(0, tracks[-1], min(4 * workers, len(video_ids)) + 1)[1:-1])
     chunks = [chunk.tolist() for chunk in np.split(np.array(video_ids), cuts) if len(chunk)]
-    outcomes: dict[int, VideoOutcome] = {}
     # Fresh processes, not forks: the caller may hold CUDA or OpenMP threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [
@@ -153,8 +166,9 @@ def _evaluate_all(
             for chunk in chunks
         ]
         try:
-            for future in futures:
+            for future, chunk in zip(futures, chunks):
                 outcomes.update(future.result())
+                report(len(chunk))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
