@@ -30,8 +30,9 @@ class MemoryBank:
         self._values = values.new_empty(len(values), size, *values.shape[2:])
         self.rule = rule
         self.frames: list[int] = []
-        self._used: list[float | torch.Tensor] = []
-        self._reads: list[int] = []
+        # What share of its reads each entry had, added up, and how many reads these were.
+        self._used = torch.zeros(size, device=keys.device)
+        self._reads = torch.zeros(size, device=keys.device)
         self.append(keys, values, frame)
 
     def __len__(self) -> int:
@@ -44,9 +45,8 @@ class MemoryBank:
         if self.rule != "least_used":
             return read_memory(keys, values, query_key)
         out, shares = read_memory_by_chunks(keys, values, query_key)
-        for i in range(num):
-            self._used[i] = self._used[i] + shares[i]
-            self._reads[i] += 1
+        self._used[:num] += shares
+        self._reads[:num] += 1
         return out
 
     def append(self, keys: torch.Tensor, values: torch.Tensor, frame: int) -> None:
@@ -56,19 +56,16 @@ class MemoryBank:
         if len(self) < self._keys.shape[1]:
             slot = len(self)
             self.frames.append(frame)
-            self._used.append(0.0)
-            self._reads.append(0)
         else:
             slot = self._to_replace(frame)
-            self.frames[slot], self._used[slot], self._reads[slot] = frame, 0.0, 0
+            self.frames[slot], self._used[slot], self._reads[slot] = frame, 0.0, 0.0
         self._keys[:, slot] = keys[:, 0]
         self._values[:, slot] = values[:, 0]
 
     def _to_replace(self, frame: int) -> int:
         if self.rule == "least_used":
-            shares = [float(used) / max(reads, 1) for used, reads in zip(self._used, self._reads)]
-            # An entry that was never read has no share yet; it is the last one's successor at the earliest.
-            return min(range(1, len(self)), key=lambda i: (self._reads[i] == 0, shares[i]))
+            shares = self._used / self._reads  # NaN for an entry that was never read, which is a reason to keep it
+            return 1 + int(shares[1:].nan_to_num(torch.inf).argmin())
         order = sorted(range(len(self)), key=lambda i: abs(self.frames[i] - self.frames[0]))
         times = [self.frames[i] for i in order] + [frame]
         gaps = [abs(after - before) for before, after in zip(times, times[2:])]
