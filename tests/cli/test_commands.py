@@ -49,7 +49,8 @@ def vis(*args):
 def predict_args(video, weights, out):
     # All detections of the untrained model, so that there is something to draw and to write.
     score = ["--set", "MODEL.ROI_HEADS.SCORE_THRESH_TEST=0.0"]
-    return ["predict", video, "--config-file", CONFIG, "--weights", weights, "--out", out, "--score", "0", *SMALL, *score]
+    files = ["--config-file", CONFIG, "--weights", weights, "--out", out]
+    return ["predict", video, *files, "--score", "0", *SMALL, *score]
 
 
 def test_predict_writes_video_and_results(video, weights, tmp_path):

@@ -171,12 +171,12 @@ def test_a_copy_that_lost_objects_is_replaced(tmp_path):
     image["annotations"] = [square(0, 1, left=25, top=15), corner]
     np.random.seed(0)
     replaced = 0
-    for _ in range(40):
+    for _ in range(100):
         clip = PseudoClipMapper.from_config(config(**{"PSEUDO.ROTATE_ANGLE": 15.0}), K)(image)
         target, reference = (visible_by_class(frame) for frame in clip["instances"])
         assert target[1] <= reference[1]
         replaced += bool((clip["image"][0] == clip["image"][1]).all())
-    assert 5 < replaced < 35
+    assert 5 < replaced < 50  # about a fifth
     clip = PseudoClipMapper.from_config(config(SAMPLING_REFERENCE="any", **{"PSEUDO.ROTATE_ANGLE": 15.0}), K)(image)
     assert not (clip["image"][0] == clip["image"][1]).all()
 

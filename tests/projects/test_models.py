@@ -50,4 +50,4 @@ def test_an_unknown_name_gets_the_nearest():
 def test_lists_are_part_of_the_package():
     assert list(FOLDER.glob("*/models.yaml"))
     pyproject = (CONFIGS.parent / "pyproject.toml").read_text()
-    assert '"*" = ["*.html", "*.yaml"]' in pyproject
+    assert '"*" = ["*.html", "*.yaml", "weights/*.pth"]' in pyproject
