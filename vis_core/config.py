@@ -103,6 +103,8 @@ def _add_input_keys(cfg: CN) -> None:
     cfg.INPUT.PSEUDO.CROP.PROB = 0.5
     cfg.INPUT.PSEUDO.CROP.MODE = "moving"
     cfg.INPUT.PSEUDO.CROP.RESIZE_FIRST = (400, 500, 600)
+    # Leave out images with more objects than this (crowd regions do not count); 0: none (VMT: 25).
+    cfg.INPUT.PSEUDO.MAX_OBJECTS = 0
     # Make pseudo-videos of video data sets too, each from a random frame.
     cfg.INPUT.PSEUDO.IMAGE_MODE = False
 

@@ -150,6 +150,14 @@ def test_image_mode_makes_pseudo_videos_of_videos():
     assert all(len(set(clip["file_names"])) == 1 for clip in batch)
 
 
+def test_crowded_images_are_left_out():
+    counts = [len(image["annotations"]) for image in DatasetCatalog.get("loader_images")]
+    limit = min(counts)
+    assert limit < max(counts), "the images differ"
+    cfg = config("loader_images", INPUT__PSEUDO__MAX_OBJECTS=limit)
+    assert len(build_train_loader(cfg).dataset.sources[0]) == counts.count(limit)
+
+
 def test_filter_and_redraw():
     cfg = config("loader_half", SOLVER__IMS_PER_BATCH=8)
     assert len(build_train_loader(cfg).dataset.sources[0]) == 2, "FILTER_EMPTY_ANNOTATIONS is on"

@@ -27,6 +27,20 @@ def drop_empty(records: Sequence[dict], name: str) -> list[dict]:
     return kept
 
 
+def drop_crowded(records: Sequence[dict], max_objects: int, name: str) -> list[dict]:
+    """The image records with at most so many objects that are no crowd region (INPUT.PSEUDO.MAX_OBJECTS)."""
+    kept = [r for r in records if sum(not obj.get("iscrowd", 0) for obj in r["annotations"]) <= max_objects]
+    if len(kept) < len(records):
+        logger.info(
+            "%s: left out %d of %d images with more than %d objects",
+            name,
+            len(records) - len(kept),
+            len(records),
+            max_objects,
+        )
+    return kept
+
+
 def annotated_frames(record: dict) -> list[int]:
     """Frames of a video with at least one usable object (MaskTrack R-CNN's rule for key frames)."""
     return [t for t in range(len(record["annotations"])) if usable_objects(record, t)]

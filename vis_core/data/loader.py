@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from vis_core.data.clip_dataset import ClipDataset, ClipSource
 from vis_core.data.clip_sampler import ClipSampler
 from vis_core.data.custom import register_custom
-from vis_core.data.filtering import drop_empty, is_video
+from vis_core.data.filtering import drop_crowded, drop_empty, is_video
 from vis_core.data.mapper import PseudoClipMapper, TestMapper, VideoClipMapper
 from vis_core.data.metadata import dataset_metadata
 from vis_core.errors import ConfigError, DataError, VisError
@@ -112,6 +112,8 @@ def _clip_source(cfg, name: str) -> ClipSource:
     records = load_records(name, "DATASETS.TRAIN")
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = drop_empty(records, name)
+    if cfg.INPUT.PSEUDO.MAX_OBJECTS and records and not is_video(records[0]):
+        records = drop_crowded(records, cfg.INPUT.PSEUDO.MAX_OBJECTS, name)
     if not records:
         raise DataError(f"data set '{name}' has nothing to train on")
     num_classes = len(dataset_metadata(name).thing_classes)
