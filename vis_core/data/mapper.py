@@ -28,8 +28,8 @@ REFERENCES = ("any", "annotated", "shared")
 PSEUDO_LENGTHS = (16, 48)  # a clip made from one image pretends to come from a video of so many frames
 
 
-class VideoClipMapper:
-    """A video record -> an augmented clip of some of its frames.
+class _ClipMapper:
+    """What both mappers of training clips are made of.
 
     Args:
         sampling: chooses the frames.
@@ -38,6 +38,8 @@ class VideoClipMapper:
             its objects (references.py).
         box_source: see :func:`vis_core.data.clip_instances.clip_instances`.
     """
+
+    pseudo: bool  # which of the config's augmentations
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class VideoClipMapper:
         box_source: str = "mask",
         references: str = "any",
     ):
-        _check_references(references)
+        if references not in REFERENCES:
+            raise ConfigError(f"INPUT.SAMPLING_REFERENCE '{references}' is unknown; known: {', '.join(REFERENCES)}")
         self.sampling = sampling
         self.augmentation = augmentation
         self.num_classes = num_classes
@@ -57,15 +60,21 @@ class VideoClipMapper:
         self.references = references
 
     @classmethod
-    def from_config(cls, cfg, num_classes: int) -> VideoClipMapper:
+    def from_config(cls, cfg, num_classes: int):
         return cls(
             sampling=ClipSampling.from_config(cfg),
-            augmentation=build_clip_augmentation(cfg),
+            augmentation=build_clip_augmentation(cfg, pseudo=cls.pseudo),
             num_classes=num_classes,
             image_format=cfg.INPUT.FORMAT,
             box_source=cfg.INPUT.GT_BOXES,
             references=cfg.INPUT.SAMPLING_REFERENCE,
         )
+
+
+class VideoClipMapper(_ClipMapper):
+    """A video record -> an augmented clip of some of its frames."""
+
+    pseudo = False
 
     def __call__(self, record: dict, frame: int | None = None) -> dict:
         """One clip, around ``frame`` if given.
@@ -105,40 +114,14 @@ class VideoClipMapper:
         }
 
 
-class PseudoClipMapper:
+class PseudoClipMapper(_ClipMapper):
     """An image record -> a clip of differently augmented copies; the objects' ids are their order in the image.
 
     A video record gives a clip of one of its frames (INPUT.PSEUDO.IMAGE_MODE). With ``references`` "shared" a copy that
     lost objects of the first one, so that it is no reference for it (references.py), is replaced by the first one.
     """
 
-    def __init__(
-        self,
-        sampling: ClipSampling,
-        augmentation: ClipAugmentation,
-        num_classes: int,
-        image_format: str = "RGB",
-        box_source: str = "mask",
-        references: str = "any",
-    ):
-        _check_references(references)
-        self.references = references
-        self.sampling = sampling
-        self.augmentation = augmentation
-        self.num_classes = num_classes
-        self.image_format = image_format
-        self.box_source = box_source
-
-    @classmethod
-    def from_config(cls, cfg, num_classes: int) -> PseudoClipMapper:
-        return cls(
-            sampling=ClipSampling.from_config(cfg),
-            augmentation=build_clip_augmentation(cfg, pseudo=True),
-            num_classes=num_classes,
-            image_format=cfg.INPUT.FORMAT,
-            box_source=cfg.INPUT.GT_BOXES,
-            references=cfg.INPUT.SAMPLING_REFERENCE,
-        )
+    pseudo = True
 
     def __call__(self, record: dict, frame: int | None = None) -> dict:
         """One clip. Raises DataError as :class:`VideoClipMapper` does."""
@@ -213,11 +196,6 @@ def read_frame(path: str, image_format: str, record: dict, where: str) -> np.nda
             f"[{record['height']}, {record['width']}] ({where})"
         )
     return image
-
-
-def _check_references(references: str) -> None:
-    if references not in REFERENCES:
-        raise ConfigError(f"INPUT.SAMPLING_REFERENCE '{references}' is unknown; known: {', '.join(REFERENCES)}")
 
 
 def _image_of_video(record: dict, frame: int) -> dict:
