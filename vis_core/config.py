@@ -17,6 +17,7 @@ from vis_core.errors import ConfigError
 
 def add_vis_config(cfg: CN) -> None:
     """Add the shared keys to Detectron2's defaults, in place."""
+    # "cpu", "cuda", "cuda:1", ...
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     _add_model_keys(cfg)
     _add_input_keys(cfg)
@@ -26,13 +27,16 @@ def add_vis_config(cfg: CN) -> None:
 
 
 def _add_model_keys(cfg: CN) -> None:
-    # A narrow ResNet-18 (vis_core/modeling/small_resnet.py): channels of res2..res5, and residual blocks in each.
+    # A ResNet of any width (vis_core/modeling/small_resnet.py): channels (WIDTHS) and residual BLOCKS of res2 to res5.
     cfg.MODEL.SMALL_RESNET = CN({"WIDTHS": [32, 64, 128, 256], "BLOCKS": [2, 2, 2, 2]})
 
 
 def _add_input_keys(cfg: CN) -> None:
-    # Clip sampling (vis_core/data/sampling.py). Frames a clip, and how far they may lie from the one drawn first.
+    # Clips of videos (vis_core/data/sampling.py).
+
+    # Frames a clip.
     cfg.INPUT.SAMPLING_FRAME_NUM = 2
+    # How many frames away from the one drawn first the others may lie.
     cfg.INPUT.SAMPLING_FRAME_RANGE = 20
     # How the frames of a clip are drawn:
     #   "window"       a frame and others within SAMPLING_FRAME_RANGE of it, sorted (Mask2Former-video, VITA, CTVIS)
@@ -63,6 +67,7 @@ def _add_input_keys(cfg: CN) -> None:
 
     # Augmentation (vis_core/data/augmentation.py). Besides Detectron2's values INPUT.MIN_SIZE_TRAIN_SAMPLING knows
     # "choice_by_clip" and "range_by_clip", and INPUT.RANDOM_FLIP "flip_by_clip": one draw for all frames of a clip.
+
     # Any of "brightness", "contrast", "saturation", "rotation", "photometric" (SSD's distortion: all these colours, hue
     # and the order of channels); each frame has its own draw.
     cfg.INPUT.AUGMENTATIONS = []
@@ -70,33 +75,40 @@ def _add_input_keys(cfg: CN) -> None:
     # "pillow_floor" (same with DETR's size rule: the long side is cut, not rounded, to whole pixels; SeqFormer, VMT)
     # or "opencv" (plain bilinear and mmdetection's size rule, which the published MaskTrack R-CNN weights saw).
     cfg.INPUT.RESIZE_BACKEND = "pillow"
-    # With INPUT.CROP.ENABLED: share of clips that are cropped; window "same" for all frames, "moving" or "per_frame";
-    # short sides of which one is drawn to resize the clip to before it is cropped (none: crop the original).
+    # With INPUT.CROP.ENABLED: share of clips that are cropped.
     cfg.INPUT.CROP.PROB = 0.5
+    # The crop's window: the "same" for all frames, "moving" steadily, or drawn anew "per_frame".
     cfg.INPUT.CROP.MODE = "same"
+    # Short sides of which one is drawn to resize the clip to before it is cropped; none: crop the original.
     cfg.INPUT.CROP.RESIZE_FIRST = ()
-    # Large-scale jitter instead of resize and crop: random scale, then a window of fixed size (VITA, DVIS).
+    # Large-scale jitter instead of resize and crop, if ENABLED: scaled by a factor from MIN_SCALE to MAX_SCALE, 1 being
+    # what fits into IMAGE_SIZE squared pixels, then cut or padded to that size (VITA, DVIS).
     cfg.INPUT.LSJ_AUG = CN({"ENABLED": False, "IMAGE_SIZE": 1024, "MIN_SCALE": 0.1, "MAX_SCALE": 2.0})
 
-    # Pseudo-videos: clips of differently augmented copies of one image, moving like a camera. Keys as above, but
-    # sizes, flip and crop are always drawn by clip, and "rotation" turns steadily up to ROTATE_ANGLE degrees.
+    # Pseudo-videos: clips of differently augmented copies of one image, moving like a camera. Sizes, flip and crop are
+    # always drawn by clip.
     cfg.INPUT.PSEUDO = CN()
+    # As INPUT.AUGMENTATIONS, where "rotation" turns steadily up to ROTATE_ANGLE; and "turned_copy", "warped_copy".
     cfg.INPUT.PSEUDO.AUGMENTATIONS = ["rotation"]
+    # As Detectron2's keys of these names below INPUT: MIN_SIZE_TRAIN, MAX_SIZE_TRAIN, MIN_SIZE_TRAIN_SAMPLING.
     cfg.INPUT.PSEUDO.MIN_SIZE_TRAIN = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768)
     cfg.INPUT.PSEUDO.MAX_SIZE_TRAIN = 768
     cfg.INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING = "choice_by_clip"
+    # How far copies are turned at most, degrees.
     cfg.INPUT.PSEUDO.ROTATE_ANGLE = 15.0
     # "turned_copy" in INPUT.PSEUDO.AUGMENTATIONS: one frame of a clip stays as it is, the others are turned by up to
     # ROTATE_ANGLE degrees and scaled by a factor from this range (Propose-Reduce).
     cfg.INPUT.PSEUDO.TURN_SCALE = (0.9, 1.1)
-    # "warped_copy": one frame stays, the others differ in colours, perspective (how far corners move: a standard
+    # "warped_copy": one frame stays, the others differ in colours, PERSPECTIVE (how far corners move: a standard
     # deviation, as a share of the sides), place (SHIFT, a share of the sides) and angle (ROTATE_ANGLE), and with
-    # BLUR_PROB by motion blur of one of these sizes in pixels (SeqFormer, VMT).
+    # probability BLUR_PROB by motion blur of one of BLUR_SIZES, pixels (SeqFormer, VMT).
     cfg.INPUT.PSEUDO.PERSPECTIVE = 0.08
     cfg.INPUT.PSEUDO.SHIFT = 0.1
     cfg.INPUT.PSEUDO.BLUR_PROB = 0.25
     cfg.INPUT.PSEUDO.BLUR_SIZES = (9, 11)
+    # The crop of pseudo-videos.
     cfg.INPUT.PSEUDO.CROP = CN()
+    # As the keys of these names below INPUT.CROP: ENABLED, TYPE and SIZE (Detectron2's), PROB, MODE, RESIZE_FIRST.
     cfg.INPUT.PSEUDO.CROP.ENABLED = False
     cfg.INPUT.PSEUDO.CROP.TYPE = "absolute_range"
     cfg.INPUT.PSEUDO.CROP.SIZE = (384, 600)
@@ -124,13 +136,18 @@ def _add_dataset_keys(cfg: CN) -> None:
 
 
 def _add_solver_keys(cfg: CN) -> None:
-    cfg.SOLVER.OPTIMIZER = "SGD"  # or "ADAMW"
+    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE knows "full_model" besides Detectron2's "value" and "norm".
+
+    # "SGD" or "ADAMW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # What the backbone's learning rate is multiplied with.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
     # Pairs of a module's name and what the learning rate below it is multiplied with, as [["sampling_offsets", 0.1]].
     cfg.SOLVER.LR_MULTIPLIERS = []
+    # Weight decay of embedding tables (queries, levels).
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16"
-    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE knows "full_model" besides Detectron2's "value" and "norm".
+    # Number type of training with SOLVER.AMP.ENABLED: "float16" or "bfloat16".
+    cfg.SOLVER.AMP.PRECISION = "float16"
 
 
 def _add_test_keys(cfg: CN) -> None:

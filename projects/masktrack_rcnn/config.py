@@ -13,19 +13,27 @@ def add_masktrack_rcnn_config(cfg: CN) -> None:
 
 
 def _add_track_head_keys(cfg: CN) -> None:
+    # The head that embeds boxes, and its training (track_head.py).
     node = cfg.MODEL.TRACK_HEAD = CN()
+    # Levels of the pyramid that boxes are pooled from.
     node.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    # RoIAlign: cells a side, and samples a side of a cell (POOLER_SAMPLING_RATIO; 0: by the box's size).
     node.POOLER_RESOLUTION = 7
     node.POOLER_SAMPLING_RATIO = 0
+    # Fully connected layers.
     node.NUM_FC = 2
+    # Width of these layers, and of the embedding.
     node.FC_DIM = 1024
     # After the last layer of the embedding: "relu" (released models) or "none" (the authors' code of 2019).
     node.FINAL_ACTIVATION = "relu"
 
-    # Training: positives among the key frame's proposals, drawn apart from the box head's sample.
+    # Training draws BATCH_SIZE_PER_IMAGE * POSITIVE_FRACTION positives at most among a key frame's proposals, apart
+    # from the box head's sample.
     node.BATCH_SIZE_PER_IMAGE = 128
     node.POSITIVE_FRACTION = 0.25
+    # Overlap with an object from which on a proposal is a positive.
     node.IOU_THRESHOLD = 0.5
+    # What the match loss is multiplied with.
     node.LOSS_WEIGHT = 1.0
     # What the match loss of a pair of frames is divided by: "matched" = positives whose object is in the reference
     # frame too (released models), "positives" = all (2019).
@@ -33,8 +41,10 @@ def _add_track_head_keys(cfg: CN) -> None:
 
 
 def _add_tracker_keys(cfg: CN) -> None:
+    # The online tracker (tracker.py).
     node = cfg.MODEL.MASKTRACK = CN()
-    # Weights beside the log-probability of the embedding (tracker.match_scores).
+    # A match's score is the embedding's log-probability plus, with these weights, the logarithm of the detection's
+    # score (DET_SCORE), the overlap with the object's last box (IOU), and 1 if both have one label (DET_LABEL).
     node.MATCH_WEIGHTS = CN({"DET_SCORE": 1.0, "IOU": 2.0, "DET_LABEL": 10.0})
     # An object not seen for this many frames is forgotten; 0 = never (2019).
     node.NUM_FRAMES_RETAIN = 20

@@ -18,7 +18,8 @@ CHOICES = {
 def add_seq_mask_rcnn_config(cfg: CN) -> None:
     """Add the method's keys, in place."""
     add_mmdet_config(cfg)
-    # Channels of memory keys and values (propagation.py); the head's width is that of the feature pyramid.
+    # Channels of the memory's keys (KEY_DIM) and values (VALUE_DIM; propagation.py). The head's width is that of the
+    # feature pyramid.
     cfg.MODEL.PROP_HEAD = CN({"KEY_DIM": 64, "VALUE_DIM": 256})
     node = cfg.MODEL.SEQ_MASK_RCNN = CN()
     _add_propose_keys(node)
@@ -45,13 +46,13 @@ def _add_propose_keys(node: CN) -> None:
 
 
 def _add_memory_keys(node: CN) -> None:
-    # Frames from one memory entry to the next, or entries a video, to which the distance is fitted (DAVIS: 10).
-    # Exactly one of the two is positive.
+    # Frames from one memory entry to the next (MEM_STEP), or entries a video, to which the distance is fitted (MEM_NUM;
+    # DAVIS: 10). Exactly one of the two is positive.
     node.MEM_STEP = 1
     node.MEM_NUM = 0
-    # At most so many entries a key frame and direction, its own included; 0 = no limit, as released. Where there are
-    # more, the one goes that was "least_used" by reads so far, or the rest are kept "even" in time.
+    # At most so many entries a key frame and direction, its own included; 0 = no limit, as released.
     node.MEM_CAP = 0
+    # Where there are more, the one goes that was "least_used" by reads so far, or the rest are kept "even" in time.
     node.MEM_CAP_RULE = "least_used"
 
 
@@ -63,14 +64,20 @@ def _add_score_keys(node: CN) -> None:
 
 
 def _add_reduce_keys(node: CN) -> None:
+    # From all sequences of a video to distinct ones (reduce.py).
     reduce = node.REDUCE = CN()
     # "seq_nms", or "seq_soft_nms" (DAVIS), which decays scores instead of removing sequences.
     reduce.TYPE = "seq_nms"
+    # Sequences with a lower score are dropped.
     reduce.SCORE_THRESH = 0.05
-    reduce.IOU_THRESH = 0.5  # seq_nms
-    reduce.SIGMA = 0.5  # seq_soft_nms
-    reduce.MAX_SEQ = 20  # seq_soft_nms
-    # Category-aware reduction: after seq_nms (with a looser IOU_THRESH, 0.9), soft-NMS for every class.
+    # "seq_nms": a sequence that overlaps a better one by so much is dropped.
+    reduce.IOU_THRESH = 0.5
+    # "seq_soft_nms": width of the Gaussian of the overlap that scores decay by.
+    reduce.SIGMA = 0.5
+    # "seq_soft_nms": sequences put out at most.
+    reduce.MAX_SEQ = 20
+    # Category-aware reduction, if ENABLED: after seq_nms (with a looser REDUCE.IOU_THRESH, 0.9), soft-NMS for every
+    # class with these SIGMA, SCORE_THRESH and MAX_SEQ.
     node.CATE_REDUCE = CN({"ENABLED": False, "SIGMA": 0.5, "SCORE_THRESH": 0.001, "MAX_SEQ": 100})
     # A kept sequence is put out once for every class that it scores at least so much in.
     node.OUTPUT_SCORE_THRESH = 0.05
@@ -88,7 +95,9 @@ def _add_resource_keys(node: CN) -> None:
 
 
 def _add_training_keys(node: CN) -> None:
+    # Training (training.py).
     train = node.TRAIN = CN()
+    # What the propagation loss is multiplied with.
     train.PROP_LOSS_WEIGHT = 1.0
     # At most so many objects of a pair are propagated, drawn at random.
     train.MAX_PROP_OBJECTS = 5
