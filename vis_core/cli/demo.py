@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,8 @@ from detectron2.utils.logger import setup_logger
 from vis_core.cli.evaluate import evaluate
 from vis_core.cli.predict import segment
 from vis_core.config import merge_config
-from vis_core.data import dataset_metadata
+from vis_core.data import dataset_metadata, register_shapes
+from vis_core.data.shapes import SPLITS
 from vis_core.engine import VideoTrainer
 from vis_core.errors import ConfigError
 
@@ -20,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "masktrack_rcnn" / "shapesvis_tiny.yaml"
 WEIGHTS = ROOT / "projects" / "masktrack_rcnn" / "weights" / "shapesvis_tiny.pth"
 SPLIT = "shapesvis_val"
+# The first of shapesvis_train's videos: enough for a short run, and drawn in seconds.
+TRAIN_SPLIT, TRAIN_VIDEOS = "shapesvis_demo", 100
 
 
 def demo(
@@ -40,10 +45,15 @@ def demo(
     rate = [] if from_scratch else ["SOLVER.BASE_LR", "0.0001"]
     opts = ["OUTPUT_DIR", str(out), "MODEL.WEIGHTS", start, "SOLVER.MAX_ITER", str(iterations), *rate]
     cfg = merge_config(projects.default_config(), CONFIG, opts)
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = (TRAIN_SPLIT,)
+    _register_training_videos()
     out.mkdir(parents=True, exist_ok=True)
     setup_logger(str(out), name="vis_core")
     setup_logger(str(out), name="fvcore")
     setup_logger(str(out))
+    for module in ("defaults", "default_trainer"):  # would print the network, 200 lines
+        logging.getLogger(f"detectron2.engine.{module}").setLevel(logging.WARNING)
 
     print(f"1/4 Data: generated videos, {len(DatasetCatalog.get(SPLIT))} of them for evaluation")
     metadata = dataset_metadata(SPLIT)
@@ -60,7 +70,13 @@ def demo(
     )
     print("4/4 Prediction of one video")
     video = DatasetCatalog.get(SPLIT)[0]
-    cfg.defrost()
     cfg.MODEL.WEIGHTS = str(out / "model_final.pth")
     segment(cfg, Path(video["file_names"][0]).parent, out / "prediction", score=0.5)
     print(f"Look at {out / 'report.html'} and {out / 'prediction' / 'overlay.mp4'}")
+
+
+def _register_training_videos() -> None:
+    if TRAIN_SPLIT not in DatasetCatalog.list():
+        config = dataclasses.replace(SPLITS["shapesvis_train"], num_videos=TRAIN_VIDEOS)
+        root = Path(dataset_metadata("shapesvis_train").image_root).parents[1]
+        register_shapes(TRAIN_SPLIT, config, root)
