@@ -89,12 +89,21 @@ def _check(value, spatial_shapes, sampling_locations, attention_weights) -> None
             raise ValueError(f"{name}: is on {tensor.device}, but value is on {value.device}")
 
 
-@torch.library.custom_op("vis_core::ms_deform_attn", mutates_args=())
+# The schemas are spelled out because PyTorch 2.4 cannot infer them from annotations that are strings.
+@torch.library.custom_op(
+    "vis_core::ms_deform_attn",
+    mutates_args=(),
+    schema="(Tensor value, int[] sizes, Tensor locations, Tensor weights) -> Tensor",
+)
 def _forward(value: torch.Tensor, sizes: Sequence[int], locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return _backend(value).forward(value, _pairs(sizes), locations, weights)
 
 
-@torch.library.custom_op("vis_core::ms_deform_attn_backward", mutates_args=())
+@torch.library.custom_op(
+    "vis_core::ms_deform_attn_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor value, int[] sizes, Tensor locations, Tensor weights) -> (Tensor, Tensor, Tensor)",
+)
 def _backward(
     grad: torch.Tensor, value: torch.Tensor, sizes: Sequence[int], locations: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
