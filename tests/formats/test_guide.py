@@ -49,11 +49,14 @@ def commands(markdown: str) -> list[tuple[list[str], str]]:
     return found
 
 
-def follow(markdown: str, folder: Path, vis: Callable[[list[str]], None]) -> list[tuple[str, float]]:
-    """Do what the guide says in ``folder``; ``vis`` runs the command of that name. Returns (command, seconds)."""
+def follow(markdown: str, folder: Path, vis: Callable[[list[str]], None]) -> list[tuple[str, float, float]]:
+    """Do what the guide says in ``folder``; ``vis`` runs the command of that name.
+
+    Returns (command, seconds, processor seconds of the processes it started).
+    """
     times = []
     for words, text in commands(markdown):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), processor_time()
         if words[0] == "mkdir":
             (folder / words[1]).mkdir()
         elif words[:2] == ["cat", ">"]:
@@ -62,8 +65,14 @@ def follow(markdown: str, folder: Path, vis: Callable[[list[str]], None]) -> lis
             vis(words[1:])
         else:
             raise AssertionError(f"the guide has a command that this test does not know: {words}")
-        times.append((" ".join(words), time.perf_counter() - start))
+        times.append((" ".join(words), time.perf_counter() - start, processor_time() - used))
     return times
+
+
+def processor_time() -> float:
+    """Seconds that finished child processes have computed: other work on the machine does not count."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @pytest.fixture
@@ -122,8 +131,8 @@ def test_the_practice_run_as_it_stands(form, checkout, record_property):
     def vis(words):
         subprocess.run([sys.executable, "-W", "ignore", "-m", "vis_core.cli.main", *words], check=True, env=environment)
 
-    for command, seconds in follow(labelled_as(form), checkout, vis):
-        print(f"{form}: {seconds:6.1f} s  {command}")
+    for command, seconds, computed in follow(labelled_as(form), checkout, vis):
+        print(f"{form}: {seconds:6.1f} s, computing {computed:6.1f} s  {command}")
         record_property(command, seconds)
     assert check_results(checkout / "practice")["segm/AP"] >= 0
     # On the one unseen video AP may well be 0 after so few iterations; that it learned shows in the loss.

@@ -85,6 +85,20 @@ def test_panels(truth, tmp_path):
     np.testing.assert_allclose(parts[2][100:140, 60:140].mean((0, 1)), expected, atol=6)
 
 
+def test_ground_truth_is_labelled_without_a_score():
+    tube = Tube(0, 1.0, [box_mask(200, 200, 300, 280)], 4)
+    frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    with_score, without = (OverlayDrawer([tube], ["thing"], HEIGHT, WIDTH, scores=s).draw(frame, 0) for s in (1, 0))
+    tag = render_label("thing 4", track_color(4), 12)
+    opaque = tag[..., 3] == 255  # the letters
+    x, y = 200, 200 - tag.shape[0] - 2  # a label stands above its object
+    for drawn, is_so in ((with_score, False), (without, True)):
+        right = drawn[y : y + tag.shape[0], x + tag.shape[1] : x + tag.shape[1] + 10]
+        assert (right == 128).all() == is_so
+    letters = without[y : y + tag.shape[0], x : x + tag.shape[1]][opaque].astype(int)
+    np.testing.assert_allclose(letters, tag[..., :3][opaque], atol=2)
+
+
 def test_which_video_of_the_ground_truth(truth, tmp_path):
     assert video_id_of(truth, tmp_path / "run") == 5 and video_id_of(truth, tmp_path / "walk.mp4") == 3
     with pytest.raises(DataError, match="0 videos are called 'swim'; say which one with --gt-video ID"):

@@ -179,7 +179,7 @@ def _draw(
         sinks.append(thumbnails.add)
     with ExitStack() as stack:
         if pictures.side_by_side:
-            truth = pictures.truth and OverlayDrawer(*pictures.truth, *size, readable_scale(*size))
+            truth = pictures.truth and OverlayDrawer(*pictures.truth, *size, readable_scale(*size), scores=False)
             sinks.append(stack.enter_context(SideBySide(out / "panels.mp4", source.fps, truth)).add)
             files.append("panels.mp4")
         write_overlay(

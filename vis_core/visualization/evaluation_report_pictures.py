@@ -58,7 +58,7 @@ def picture_pair(
         right = verdict.kind == "correct"
         color = color_of[verdict.object_id] if right else len(objects) + number
         found.append(Tube(class_of[track.category_id], track.score, [_compressed(track.segmentations[frame])], color))
-    return _draw(image, truth, names), _draw(image, found, names)
+    return _draw(image, truth, names, scores=False), _draw(image, found, names, scores=True)
 
 
 def _visible(masks: Sequence[dict | None]) -> tuple[int, int]:
@@ -74,12 +74,13 @@ def _compressed(mask: dict | None) -> dict | None:
     return {"size": mask["size"], "counts": counts_as_bytes(mask["counts"])}
 
 
-def _draw(image: np.ndarray, tubes: Sequence[Tube], names: Sequence[str]) -> str:
+def _draw(image: np.ndarray, tubes: Sequence[Tube], names: Sequence[str], scores: bool) -> str:
     fitting = [
         tube for tube in tubes if not tube.segmentations[0] or tuple(tube.segmentations[0]["size"]) == image.shape[:2]
     ]
     scale = max(1, round(_WIDTH / image.shape[1]))  # labels of small videos need room
-    drawn = OverlayDrawer(fitting, names, *image.shape[:2], scale).draw(image[:, :, ::-1], 0)[:, :, ::-1]
+    drawer = OverlayDrawer(fitting, names, *image.shape[:2], scale, scores=scores)
+    drawn = drawer.draw(image[:, :, ::-1], 0)[:, :, ::-1]
     height = round(drawn.shape[0] * _WIDTH / drawn.shape[1])
     shrunk = cv2.resize(np.ascontiguousarray(drawn), (_WIDTH, height), interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", shrunk, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])

@@ -72,7 +72,7 @@ def _block(
         for track in video.tracks
     ]
     scale = max(1, round(width / video.width))  # labels of small videos need room
-    drawer = OverlayDrawer(tubes, class_names, video.height, video.width, scale)
+    drawer = OverlayDrawer(tubes, class_names, video.height, video.width, scale, scores=False)
     pictures = "".join(
         f'<img src="{_data_address(drawer.draw(source[t], t), width)}" alt="frame {t}" loading="lazy">' for t in chosen
     )

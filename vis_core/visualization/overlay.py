@@ -41,6 +41,7 @@ class OverlayDrawer:
         height, width: of the frames.
         scale: draw on frames enlarged by this whole factor.
         score_bars: a bar below each label that is as full as the score is high: the frame's own, where tubes have it.
+        scores: write the score in the label; not of use for ground truth.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OverlayDrawer:
         width: int,
         scale: int = 1,
         score_bars: bool = False,
+        scores: bool = True,
     ):
         self._size = (height, width)
         self._scale = scale
@@ -60,10 +62,10 @@ class OverlayDrawer:
         self._thickness = max(1, round(min(height, width) / 200))
         font_size = int(np.clip(round(min(height, width) / 30), 9, 32))
         self._colors = {key: track_color(key) for key in self._tubes}
-        self._tags = {
-            key: render_label(f"{track_name(tube, key, class_names)}  {tube.score:.2f}", self._colors[key], font_size)
-            for key, tube in self._tubes.items()
-        }
+        self._tags = {}
+        for key, tube in self._tubes.items():
+            text = track_name(tube, key, class_names) + (f"  {tube.score:.2f}" if scores else "")
+            self._tags[key] = render_label(text, self._colors[key], font_size)
         self._bar_height = max(3, font_size // 3) if score_bars else 0
         self._layout = LabelLayout(height, width)
 

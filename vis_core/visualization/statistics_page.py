@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from vis_core.data.statistics import OCCLUSION_LEVELS, Statistics, histogram
 
 _WIDTH, _HEIGHT, _BASE = 320, 150, 118  # of a plot, px; _BASE is the height of its axis
+_DIGIT = 6.4  # px: the width of a digit in an axis' font
+_MOST_SIZES = 5  # frame sizes whose labels fit below their bars
 
 
 def statistics_page(statistics: Statistics, title: str, subtitle: str) -> str:
@@ -31,7 +34,9 @@ def statistics_page(statistics: Statistics, title: str, subtitle: str) -> str:
     if statistics.occlusion_levels:
         bars = [(name.split("_")[0], statistics.occlusion_levels[name]) for name in OCCLUSION_LEVELS]
         figures.append(_figure("Occlusion, as annotated", "masks", bars))
-    figures.append(_figure("Frame size", "videos", statistics.frame_sizes.most_common(6)))
+    sizes = [(name.replace(" x ", "×"), count) for name, count in statistics.frame_sizes.most_common(_MOST_SIZES)]
+    shown = f"videos, the {len(sizes)} most frequent of {len(statistics.frame_sizes)} sizes"
+    figures.append(_figure("Frame size", shown if len(sizes) < len(statistics.frame_sizes) else "videos", sizes))
     names = [entry.name for entry in statistics.classes]
     return template.substitute(
         title=escape(title),
@@ -63,7 +68,8 @@ def _figure(name: str, what: str, bars: Sequence[tuple[str, int]]) -> str:
         return f"<figure>{caption}<p class='soft'>none</p></figure>"
     largest = max(max(count for _, count in bars), 1)
     step = _WIDTH / len(bars)
-    every = -(-len(bars) * 44 // _WIDTH)  # labels need about 44 px each
+    # As many labels as fit. The last bar has one in any case: it may stand for a long tail.
+    every = math.ceil((max(len(label) for label, _ in bars) + 0.5) * _DIGIT / step)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(name)}">']
     for i, (label, count) in enumerate(bars):
         height = 100 * count / largest
@@ -71,7 +77,7 @@ def _figure(name: str, what: str, bars: Sequence[tuple[str, int]]) -> str:
             f'<rect x="{i * step + 1:.1f}" y="{_BASE - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}">'
             f"<title>{escape(label)}: {count:,}</title></rect>"
         )
-        if i % every == 0:
+        if (len(bars) - 1 - i) % every == 0:
             middle = (i + 0.5) * step
             parts.append(f'<text x="{middle:.1f}" y="{_BASE + 14}" text-anchor="middle">{escape(label)}</text>')
     parts.append(f'<path d="M0 {_BASE}H{_WIDTH}"/><text x="0" y="10">{largest:,}</text></svg>')
