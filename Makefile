@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait politely: on a shared machine the default spins.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all lint bench docs clean
 
 setup: $(STAMP)
 
@@ -33,5 +33,8 @@ lint: setup
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+docs: setup
+	$(BIN)/mkdocs build
+
 clean:
-	rm -rf output .pytest_cache .ruff_cache
+	rm -rf output site .pytest_cache .ruff_cache

@@ -13,8 +13,9 @@ def add_mask2former_config(cfg: CN) -> None:
     head.NAME = "MaskFormerHead"
     # The finest map only joins the masks' map; the others go through the pixel decoder's encoder.
     head.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    # The pixel decoder's encoder: layers, and width of their feed-forward networks (..._DIM_FEEDFORWARD).
+    # Layers of the pixel decoder's encoder.
     head.TRANSFORMER_ENC_LAYERS = 6
+    # Width of their feed-forward networks.
     head.TRANSFORMER_ENC_DIM_FEEDFORWARD = 1024
     # Places that one of its heads looks at in each map.
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
