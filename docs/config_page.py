@@ -40,9 +40,13 @@ TITLES = {
     "vis_core/modeling/mmdet/config.py": "Two-stage methods",
     "vis_core/modeling/mask2former/config.py": "Mask2Former and Swin",
 }
-# What is code in a comment: a quoted word, a key's name, a path, a literal.
+# What is code in a comment.
 CODE = re.compile(
-    r'"[^"\s]+"|\b[A-Z][A-Z0-9]*(?:[._][A-Z0-9]+)+\b|\b[\w/]+(?:/[\w-]+)*\.(?:py|md)\b|\b(?:True|False)\b'
+    r"\{[^}]*\}|\[\[.*?\]\]"  # yaml
+    r'|"[^"\s]+"'  # values
+    r"|\b[A-Z][A-Z0-9]*(?:[._][A-Z0-9]+)+\b"  # keys
+    r"|\b[\w/]+(?:/[\w-]+)*\.(?:py|md)\b"  # files
+    r"|\b(?:True|False)\b"
 )
 
 
@@ -76,10 +80,15 @@ def _description(file: Path) -> str:
 
 
 def _by_node(keys) -> dict[str, list[Key]]:
+    """Keys by node, a node before those below it."""
     nodes: dict[str, list[Key]] = {}
     for key in keys:
         nodes.setdefault(key.node, []).append(key)
-    return nodes
+    ordered: dict[str, list[Key]] = {}
+    for node in nodes:
+        above = [other for other in nodes if node.startswith(f"{other}.")]
+        ordered |= {name: nodes[name] for name in [*above, node] if name not in ordered}
+    return ordered
 
 
 def _node_text(said: Comments | None, names: set[str]) -> str:
@@ -90,7 +99,8 @@ def _node_text(said: Comments | None, names: set[str]) -> str:
 
 
 def _table(keys: list[Key], names: set[str], full_names: bool = False) -> str:
-    rows = ["<table>", "<thead><tr><th>Key</th><th>Type</th><th>Default</th><th></th></tr></thead>", "<tbody>"]
+    head = "".join(f"<th>{name}</th>" for name in ("Key", "Type", "Default", "Meaning"))
+    rows = ['<div class="keys"><table>', f"<thead><tr>{head}</tr></thead>", "<tbody>"]
     for _, group in groupby(keys, key=lambda key: (key.comments.file, key.comments.first)):
         members = list(group)
         said = members[0].comments
@@ -100,7 +110,7 @@ def _table(keys: list[Key], names: set[str], full_names: bool = False) -> str:
         rows += [f'<tr><td colspan="4"><em>{as_html(text, names)}</em></td></tr>' for text in headings]
         for index, key in enumerate(members):
             rows.append(f"<tr>{_key_cells(key, full_names)}{_meaning(key, index, len(members), names)}</tr>")
-    return "\n".join([*rows, "</tbody>", "</table>", ""])
+    return "\n".join([*rows, "</tbody>", "</table></div>", ""])
 
 
 def _key_cells(key: Key, full_name: bool) -> str:
