@@ -7,7 +7,7 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 torchrun --nproc-per-node 8 train_net.py --config-file ...
 """
 
-import vis_core  # noqa: F401  (makes detectron2 importable)
+import vis_core.cli.quiet  # noqa: F401  (before fvcore is imported; vis_core makes detectron2 importable)
 
 from detectron2.engine import default_argument_parser  # isort: skip
 

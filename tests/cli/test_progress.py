@@ -19,7 +19,7 @@ def test_lines_where_there_is_no_terminal(capsys):
         assert list(track("abcd", advance)) == list("abcd")
     out, err = capsys.readouterr()
     lines = err.splitlines()
-    assert out == "" and len(lines) == 5
+    assert out == "" and len(lines) == 4
     assert re.fullmatch(r"counting: 2/4 things, [\d.]+ things/s, \d:\d\d left", lines[1])
     assert re.fullmatch(r"counting: 4/4 things, [\d.]+ things/s", lines[-1])
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from torch.multiprocessing import ProcessRaisedException
 
 from vis_core.errors import VisError
 
@@ -22,11 +21,6 @@ def one_line_errors() -> Iterator[None]:
         yield
     except VisError as e:
         fail(str(e))
-    except ProcessRaisedException as e:
-        message = _vis_error_in(str(e))
-        if message is None:
-            raise
-        fail(message)
     except CommandLineError as e:
         if not e.format_message():  # its help, already shown, was the answer
             sys.exit(2)
@@ -34,11 +28,16 @@ def one_line_errors() -> Iterator[None]:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as e:
+        message = _vis_error_in(str(e)) if _from_a_worker(e) else None
+        if message is None:
+            raise
+        fail(message)
 
 
 def fail(message: str) -> None:
-    """Print the one line and exit with status 2."""
-    print(f"error: {message}", file=sys.stderr)
+    """Print the message in one line, whatever it quotes, and exit with status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -47,6 +46,12 @@ def _with_remedy(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split()).rstrip(".")
     return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+def _from_a_worker(error: Exception) -> bool:
+    # Where nothing has imported it, there are no workers; commands without PyTorch should not wait for it here.
+    module = sys.modules.get("torch.multiprocessing")
+    return module is not None and isinstance(error, module.ProcessRaisedException)
 
 
 def _vis_error_in(traceback: str) -> str | None:

@@ -92,7 +92,7 @@ def _lines(label: str, total: int | None, unit: str, interval: float) -> Iterato
     def advance(n: int = 1) -> None:
         nonlocal done, last
         done += n
-        if time.perf_counter() - last >= interval:
+        if time.perf_counter() - last >= interval and done != total:  # the last line comes at the end
             last = time.perf_counter()
             print(line(), file=sys.stderr, flush=True)
 

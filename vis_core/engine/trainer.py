@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.data import build_test_loader, build_train_loader
+from vis_core.engine.classes import check_num_classes
 from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
 from vis_core.engine.train_loop import build_train_loop
@@ -61,6 +62,8 @@ class VideoTrainer(DefaultTrainer):
         cfg.defrost()
         cfg.SEED = self.seed
         self._trainer.data_loader = self.build_train_loader(cfg, start_iter=self.start_iter)
+        model = self._trainer.model
+        check_num_classes(cfg, model.module if isinstance(model, DistributedDataParallel) else model)
         return super().train()
 
     def build_hooks(self) -> list:
