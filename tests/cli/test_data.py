@@ -1,6 +1,7 @@
 """``vis data`` as a user calls it: what it writes and prints, its exit status, and one line for each mistake."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_browse_needs_no_other_file(own, made, tmp_path):
     ok(*args)
     page = (tmp_path / "g.html").read_text()
     assert page.count("<figure") == 4 and page.count("data:image/jpeg;base64,") == 8
-    assert "http" not in page and 'src="data:' in page
+    assert "http" not in re.sub('base64,[^"]*', "", page) and 'src="data:' in page
     ok(*args, "--max-videos", 2)
     page = (tmp_path / "g.html").read_text()
     assert page.count("<figure") == 2 and "2 of 4 videos" in page

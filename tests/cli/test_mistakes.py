@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -44,20 +45,30 @@ def folder(tmp_path_factory):
             for parent in parents:
                 node = node.setdefault(parent, {})
             node[leaf] = value
+    two = {"NAME": "two_classes", "JSON": str(path / "two.json"), "FRAMES": str(path)}
+    nested["DATASETS"] = {"CUSTOM": [two]}
     (path / "my.yaml").write_text(json.dumps({"_BASE_": str(CONFIG), **nested}))
     with VideoWriter(path / "my.mp4", fps=10) as writer:
         for _ in range(3):
             writer.write(np.full((64, 96, 3), 90, np.uint8))
     (path / "notes").mkdir()
     (path / "notes" / "readme.txt").write_text("no pictures here")
-    (path / "broken.mp4").write_bytes((path / "my.mp4").read_bytes()[:300])
+    (path / "damaged").mkdir()
+    cv2.imwrite(str(path / "damaged" / "0.jpg"), np.full((64, 96, 3), 90, np.uint8))
+    (path / "damaged" / "1.jpg").write_text("no picture")
+    (path / "broken.mp4").write_bytes((path / "my.mp4").read_bytes()[:-20])
     coco = {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1}], "categories": [{"id": 1, "name": "a"}]}
     (path / "coco.json").write_text(json.dumps(coco))
     video = {"id": 1, "height": 2, "width": 2, "length": 3, "file_names": ["a/0.jpg", "a/1.jpg", "a/2.jpg"]}
     track = {"video_id": 1, "category_id": 1, "segmentations": [{"size": [2, 2], "counts": "04"}, None, None]}
     gt = {"videos": [video], "categories": coco["categories"], "annotations": [{"id": 1, **track}]}
     (path / "gt.json").write_text(json.dumps(gt))
+    two_categories = [*coco["categories"], {"id": 2, "name": "b"}]
+    (path / "two.json").write_text(json.dumps({**gt, "categories": two_categories}))
     (path / "results.json").write_text(json.dumps([{"score": 0.5, **track}]))
+    (path / "others.json").write_text(json.dumps([{"score": 0.5, **track, "video_id": 7}]))
+    short_track = {"id": 1, **track, "segmentations": [None] * 2}
+    (path / "short_track.json").write_text(json.dumps({**gt, "annotations": [short_track]}))
     (path / "short.json").write_text(json.dumps([{"score": 0.5, **track, "segmentations": [None] * 2}]))
     return path
 

@@ -46,7 +46,9 @@ class VideoCheckpointer(DetectionCheckpointer):
         try:
             return super().load(path, *args, **kwargs)
         except (OSError, pickle.UnpicklingError, ValueError, AssertionError) as e:
-            raise CheckpointError(f"{path}: weights could not be read or fetched: {e}") from e
+            # PyTorch's message may go on for a page.
+            reason = str(e).split(". ")[0].splitlines()[0] if str(e) else type(e).__name__
+            raise CheckpointError(f"{path}: weights could not be read or fetched: {reason}") from e
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<save_dir>/<name>.pth`` and point ``last_checkpoint`` to it; a killed process leaves no half file."""

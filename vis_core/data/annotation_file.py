@@ -30,7 +30,7 @@ def read_annotation_file(json_file: str | Path, kind: str) -> dict:
         hint = ""
         if isinstance(data.get(other), list):
             hint = (
-                " (it has 'images': a COCO file? register it with register_coco_video)"
+                " (it has 'images': a COCO file? vis data convert makes videos of it, register_coco_video takes images)"
                 if kind == "ytvis"
                 else " (it has 'videos': a YouTube-VIS file? register it with register_ytvis)"
             )
