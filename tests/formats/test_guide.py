@@ -118,9 +118,8 @@ def test_the_practice_run_in_few_iterations(form, checkout):
         status = app(words + (FEW if words[0] == "train" else []), standalone_mode=False)
         assert not status, words
 
-    # A random class layer finds nothing worth showing; the numbers are the slow test's matter.
-    follow(labelled_as(form).replace("--videos 20", "--videos 3"), checkout, vis)
-    check_results(checkout / "practice")
+    follow(labelled_as(form), checkout, vis)
+    assert check_results(checkout / "practice")["segm/AP"] > 10, "the given weights know such shapes"
 
 
 @pytest.mark.slow
@@ -134,11 +133,11 @@ def test_the_practice_run_as_it_stands(form, checkout, record_property):
     for command, seconds, computed in follow(labelled_as(form), checkout, vis):
         print(f"{form}: {seconds:6.1f} s, computing {computed:6.1f} s  {command}")
         record_property(command, seconds)
-    assert check_results(checkout / "practice")["segm/AP"] >= 0
-    # On the one unseen video AP may well be 0 after so few iterations; that it learned shows in the loss.
+    # Of one unseen video; that the training changed something for the better shows in the loss.
+    assert check_results(checkout / "practice")["segm/AP"] > 10
     rows = [json.loads(line) for line in (checkout / "practice" / "run" / "metrics.json").read_text().splitlines()]
     losses = [row["total_loss"] for row in rows if "total_loss" in row]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < losses[0]
 
 
 def test_the_guide_shows_every_command_of_vis_data():
