@@ -58,6 +58,15 @@ def test_the_list_says_what_the_commands_say(name):
     assert f"│ {name} " in listed
 
 
+def test_the_models_names_are_not_cut_short():
+    import projects
+
+    lines = [line.rstrip() for line in CliRunner().invoke(app, ["model", "list"]).output.splitlines()]
+    assert [line.split()[0] for line in lines[1:]] == list(projects.known_models())
+    for line, model in zip(lines[1:], projects.known_models().values(), strict=True):
+        assert line.split()[1] == model.config_name and line.endswith(model.note)
+
+
 def test_version():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"vis-core {vis_core.__version__}\n")

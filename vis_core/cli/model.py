@@ -37,12 +37,12 @@ def list_models(
         return
     table = Table(box=None, pad_edge=False)
     for title in ("model", "config", "weights", ""):
-        table.add_column(title, no_wrap=True)
+        # A name cut short is of no use; the others may go on in the next line.
+        table.add_column(title, no_wrap=title in ("model", "weights"), overflow="fold")
     for model in models:
         table.add_row(model.alias, model.config_name, "here" if model.find_weights() else "-", model.note)
-    # Wide enough for every column where the output is not a terminal, so that a script can cut it.
-    console = Console()
-    Console(width=None if console.is_terminal else 160).print(table)
+    # Where the output is not a terminal, a model is one line, so that a script can cut it.
+    Console(width=None if Console().is_terminal else 500).print(table)
 
 
 @model_app.command("show")
