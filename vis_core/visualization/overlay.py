@@ -60,7 +60,7 @@ class OverlayDrawer:
         height, width = scale * height, scale * width
         # Bodies of text and lines of the same visual weight from thumbnails to full HD.
         self._thickness = max(1, round(min(height, width) / 200))
-        font_size = int(np.clip(round(min(height, width) / 30), 9, 32))
+        font_size = int(np.clip(round(min(height, width) / 30), 11, 32))
         self._colors = {key: track_color(key) for key in self._tubes}
         self._tags = {}
         for key, tube in self._tubes.items():
