@@ -105,6 +105,26 @@ def test_the_page_says_what_was_found(page):
     assert "http" not in re.sub('base64,[^"]*', "", text), "what is encoded may hold any four letters"
 
 
+def test_a_page_without_tracks_says_so(page, tmp_path):
+    write_prediction_report(
+        tmp_path / "report.html",
+        video_name="none",
+        size=(HEIGHT, WIDTH),
+        fps=FPS,
+        num_frames=LENGTH,
+        tubes={},
+        class_names=[],
+        overlay=page.parent / "overlay.mp4",
+        pictures={},
+    )
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.open
+    assert "No track has the score" in text and text.count("<section hidden>") == 1
+    assert "No track has the score" not in page.read_text(encoding="utf-8")
+
+
 def test_pictures_are_spread_over_the_frames_in_which_a_track_is_seen():
     tubes = {3: Tube(0, 1.0, moving(20, 70, range(10, 30)), 3)}
     thumbnails = Thumbnails(tubes)

@@ -18,6 +18,11 @@ from vis_core.visualization.colors import text_color, track_color
 from vis_core.visualization.overlay import track_name
 from vis_core.visualization.prediction_report_pictures import file_address
 
+_NOTHING = (
+    "<p>No track has the score that was asked for. <code>vis predict --score</code> with a lower one shows more; "
+    "results.json has all of them.</p>"
+)
+
 
 def write_prediction_report(
     path: str | Path,
@@ -57,6 +62,8 @@ def write_prediction_report(
         title=escape(f"Prediction of {Path(video_name).name}"),
         subtitle=escape(". ".join(part for part in (facts, subtitle) if part)),
         video=file_address(overlay, "video/mp4"),
+        nothing="" if tracks else _NOTHING,
+        hidden="" if tracks else " hidden",
         timeline="".join(track.timeline(number) for number, track in enumerate(tracks)),
         ticks="".join(
             f'<span style="left:{100 * (t + 0.5) / num_frames:.2f}%">{t}</span>' for t in charts.frame_ticks(num_frames)
