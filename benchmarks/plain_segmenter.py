@@ -1,6 +1,7 @@
 """The segmenter as the published code runs it on a CPU: what ours is measured against, with the same weights.
 
-Deformable attention by ``grid_sample``; attention by PyTorch's general function, with a mask copied for every head and
+The layers as they are built, batch norm and PyTorch's choice of kernels included; deformable attention by
+``grid_sample``; attention by PyTorch's general function, with a mask copied for every head and
 its averaged weights computed; and every decoder layer's prediction at full size, as in training.
 """
 
@@ -14,6 +15,7 @@ import torch
 from grid_sample_msda import grid_sample_msda
 from torch.nn import functional as F
 
+import projects.ctvis.model
 from vis_core.modeling.deformable_attention import MSDeformAttn
 from vis_core.modeling.mask2former import MaskFormerHead
 from vis_core.modeling.mask2former.attention import Attention
@@ -26,6 +28,7 @@ def plain_segmenter() -> Iterator[None]:
     with (
         mock.patch.object(MSDeformAttn, "forward", plain_deformable_attention),
         mock.patch.object(Attention, "forward", plain_attention),
+        mock.patch.object(projects.ctvis.model, "for_inference", lambda module: module),
         mock.patch.object(MaskFormerHead, "forward", lambda self, features, with_aux: head(self, features, True)),
     ):
         yield

@@ -23,6 +23,7 @@ from projects.ctvis.learner import ContrastiveLearner
 from projects.ctvis.masks import masks_in_chunks
 from projects.ctvis.tracker import CTVISTracker
 from projects.ctvis.tracks import VideoTracks
+from vis_core.modeling.cpu_inference import for_inference
 from vis_core.modeling.mask2former import MaskFormer, mask_targets
 from vis_core.tube import Tube
 
@@ -149,11 +150,12 @@ class CTVIS(MaskFormer):
         """Segment and identify, window by window; masks stay logits at stride 4."""
         tracker = copy.copy(self.tracker)
         tracker.reset()
+        backbone, head = for_inference(self.backbone), for_inference(self.sem_seg_head)
         frames = iter(frames)
         while window := list(itertools.islice(frames, self.test_batch_size())):
             images = self.preprocess_images(window)
             with torch.autocast("cuda", dtype=torch.float16, enabled=self.autocast and self.device.type == "cuda"):
-                outputs = self.sem_seg_head(self.backbone(images.tensor), with_aux=False)
+                outputs = head(backbone(images.tensor), with_aux=False)
             for t, image_size in enumerate(images.image_sizes):
                 logits, masks, embeds = (outputs[name][t] for name in ("pred_logits", "pred_masks", "pred_embeds"))
                 tracked = tracker.step(logits, masks, embeds)

@@ -22,6 +22,7 @@ from projects.seq_mask_rcnn.propagation import as_entry, soft_aggregate
 from projects.seq_mask_rcnn.propose import key_frames, memory_step, propose
 from projects.seq_mask_rcnn.score import SequenceScores, classify, mask_boxes
 from projects.seq_mask_rcnn.window import FeatureWindow, FrameFeatures
+from vis_core.modeling import with_winograd
 from vis_core.tube import RLE, TubeBuilder, encode_masks
 
 if TYPE_CHECKING:
@@ -80,15 +81,21 @@ class Proposer:
         """``images``: T frames (3, h, w) in ``INPUT.FORMAT``; iterated once, then indexed."""
         settings = model.settings
         self.model = model
+        # Not the detector: which of two boxes wins may hang on a rounding, and its share of the time is small.
+        self.head = with_winograd(model.prop_head)
         self.settings = settings
         self.num_frames = len(images)
         self.keys = key_frames(self.num_frames, settings.KEY_NUM, settings.KEY_FRAMES)
         self.step = memory_step(self.num_frames, settings.MEM_STEP, settings.MEM_NUM)
-        self.window = FeatureWindow(images, lambda image: FrameFeatures(model, image), settings.FEATURE_BUDGET << 20)
+        self.window = FeatureWindow(images, self.features, settings.FEATURE_BUDGET << 20)
         self.margin = settings.SEARCH_MARGIN
         self.batch = OBJECTS_PER_BATCH.get(model.device.type, OBJECTS_PER_BATCH_ELSEWHERE)
         self.masks = TubeBuilder()
         self.groups: list[Group] = []  # of key frames with objects, by key frame
+
+    def features(self, image: torch.Tensor) -> FrameFeatures:
+        """Of one frame (3, h, w)."""
+        return FrameFeatures(self.model, self.head, image)
 
     def run(self) -> Proposals:
         """Walk through the video."""
@@ -163,14 +170,14 @@ class Proposer:
         """Each object's probability on its own, (N, H, W) for each group."""
         query_key, query_value = frame.query
         read = torch.cat([group.bank.read(query_key) for group in groups])
-        parts = [self.model.prop_head.decode(part, query_value, frame.skips) for part in read.split(self.batch)]
+        parts = [self.head.decode(part, query_value, frame.skips) for part in read.split(self.batch)]
         return torch.cat(parts).split([len(group) for group in groups])
 
     def decode_near(self, frame: FrameFeatures, group: Group) -> torch.Tensor:
         """:meth:`decode` of one group, around where each object was in the frame before."""
         windows = windows_around(*group.boxes, self.margin, frame.grid_size)
         return decode_near(
-            self.model.prop_head,
+            self.head,
             lambda n, query_key: group.bank.read(query_key, slice(n, n + 1)),
             frame.query,
             frame.skips,
@@ -181,7 +188,7 @@ class Proposer:
         self, frame: FrameFeatures, masks: torch.Tensor, boxes: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One entry's keys and values, (N, 1, S, D) and (N, 1, S, E), of masks (N, <= H, <= W) with these boxes."""
-        head, p2 = self.model.prop_head, frame.maps["p2"]
+        head, p2 = self.head, frame.maps["p2"]
         with self.autocast():
             if self.margin:
                 windows = windows_around(*boxes, self.margin + MEMORY_REACH, frame.grid_size)

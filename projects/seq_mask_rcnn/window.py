@@ -14,6 +14,7 @@ from detectron2.structures import ImageList
 
 if TYPE_CHECKING:
     from projects.seq_mask_rcnn.model import SeqMaskRCNN
+    from projects.seq_mask_rcnn.propagation import PropagationHead
 
 # Frames that are read in one go, in order, on the way back: video files are slow to read backwards.
 FRAMES_PER_READ = 16
@@ -22,9 +23,10 @@ FRAMES_PER_READ = 16
 class FrameFeatures:
     """One frame's features, each computed when it is asked for first."""
 
-    def __init__(self, model: SeqMaskRCNN, image: torch.Tensor) -> None:
-        """``image``: (3, h, w) in ``INPUT.FORMAT``."""
+    def __init__(self, model: SeqMaskRCNN, head: PropagationHead, image: torch.Tensor) -> None:
+        """``head``: the model's, or its faster twin. ``image``: (3, h, w) in ``INPUT.FORMAT``."""
         self._model = model
+        self._head = head
         self._image = image
 
     @property
@@ -60,18 +62,18 @@ class FrameFeatures:
     @cached_property
     def query(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Key and value with which a memory is read."""
-        return self._model.prop_head.query(self.maps["p2"])
+        return self._head.query(self.maps["p2"])
 
     @cached_property
     def skips(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the frame contributes to decoding."""
-        return self._model.prop_head.skips(self.maps.pop("res2"), self.maps.pop("res3"))
+        return self._head.skips(self.maps.pop("res2"), self.maps.pop("res3"))
 
     @cached_property
     def nothing(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Key and value that the frame would leave in a memory without any object."""
         height, width = self.canvas_size
-        return self._model.prop_head.memorise(self.maps["p2"], self.maps["p2"].new_zeros(1, height, width))
+        return self._head.memorise(self.maps["p2"], self.maps["p2"].new_zeros(1, height, width))
 
     def num_bytes(self) -> int:
         """Memory of what is computed."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vis_core.modeling import MSDeformAttn, grid_points, sampling_locations
+from vis_core.modeling.deformable_attention import softmax_of_few
 
 SHAPES = [(2, 3), (4, 6)]
 
@@ -64,3 +65,12 @@ def test_starts_from_directions_with_equal_weights():
 def test_dim_must_fit_the_heads():
     with pytest.raises(ValueError, match="dim: 30 is not a multiple of 8 heads"):
         MSDeformAttn(dim=30)
+
+
+def test_softmax_of_few_is_softmax_with_its_gradient():
+    x = torch.randn(2, 50, 8, 12)
+    result = softmax_of_few(x)
+    torch.testing.assert_close(result, x.softmax(dim=-1))
+    assert result.is_contiguous()
+    x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(softmax_of_few, x)

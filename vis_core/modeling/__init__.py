@@ -1,6 +1,7 @@
 """Pieces that more than one method uses. Importing the package registers its backbones, heads and models."""
 
 from vis_core.modeling.clip_transformer import ClipTransformer
+from vis_core.modeling.cpu_inference import for_inference, with_winograd
 from vis_core.modeling.deformable_attention import MSDeformAttn, grid_points, sampling_locations
 from vis_core.modeling.mask2former import MaskFormer, MaskFormerHead, add_mask2former_config
 from vis_core.modeling.mmdet import MMDetROIHeads, MMDetRPN
@@ -24,7 +25,9 @@ __all__ = [
     "add_mask2former_config",
     "build_small_resnet_backbone",
     "build_small_resnet_fpn_backbone",
+    "for_inference",
     "freeze_bn_statistics",
     "grid_points",
     "sampling_locations",
+    "with_winograd",
 ]

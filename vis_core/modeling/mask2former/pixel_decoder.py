@@ -74,7 +74,8 @@ class DeformableEncoder(nn.Module):
         for layer in self.encoder["layers"]:
             tokens = layer(tokens, positions, references, shapes)
         levels = tokens.split([h * w for h, w in shapes], dim=1)
-        return [x.transpose(1, 2).unflatten(2, shape) for x, shape in zip(levels, shapes)]
+        # As channels_last, also by their strides: of a single image PyTorch tells by these which kernel suits.
+        return [x.unflatten(1, shape).permute(0, 3, 1, 2) for x, shape in zip(levels, shapes)]
 
 
 class MSDeformAttnPixelDecoder(nn.Module):
