@@ -99,6 +99,12 @@ def test_strict_entries(gt, results):
     assert sum(metrics.notes.values()) == 1
 
 
+def test_tracks_without_pixels_may_be_equal(gt, results):
+    nothing = {**results[1], "score": 0.0, "segmentations": [None, {"size": [8, 10], "counts": [80]}]}
+    metrics = evaluate_tracks(gt, [*results, nothing, {**nothing}], strict_entries=True)
+    assert metrics.stats["AP"] == pytest.approx(1)
+
+
 def test_lenient_evaluation_says_what_it_tolerated(gt, results, caplog):
     results[0]["segmentations"] = [rle()]
     results[1]["segmentations"] = [rle(), rle(size=(10, 8))]

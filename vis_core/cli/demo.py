@@ -42,7 +42,7 @@ def demo(
         raise ConfigError(f"{CONFIG} not found: the demo runs in a checkout of the project")
     start = "" if from_scratch else str(WEIGHTS)
     # A short run: less than the config's learning rate if it goes on from trained weights, and no long warm-up.
-    rate = [] if from_scratch else ["SOLVER.BASE_LR", "0.0001"]
+    rate = [] if from_scratch else ["SOLVER.BASE_LR", "0.00003"]
     opts = ["OUTPUT_DIR", str(out), "MODEL.WEIGHTS", start, "SOLVER.MAX_ITER", str(iterations), *rate]
     cfg = merge_config(projects.default_config(), CONFIG, opts)
     cfg.defrost()

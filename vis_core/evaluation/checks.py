@@ -15,6 +15,7 @@ from vis_core.evaluation.boundary import DILATION_RATIO
 from vis_core.evaluation.ground_truth import GroundTruth, GroundTruthTrack
 from vis_core.evaluation.results import Results, ResultTrack
 from vis_core.evaluation.tubes import DecodedTubes, decode_tubes
+from vis_core.rle import area
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def known_detections(
         if protocol.strict_entries:
             twins = seen.setdefault((track.category_id, track.score), [])
             twin = next((other for other in twins if other.segmentations == track.segmentations), None)
-            if twin is not None:
+            if twin is not None and _has_pixels(track, where):
                 raise DataError(f"{where}: the same track as entry {twin.position}")
             twins.append(track)
         if track.category_id not in categories:
@@ -89,6 +90,11 @@ def known_detections(
             continue
         detections.append(track)
     return detections
+
+
+def _has_pixels(track: ResultTrack, where: str) -> bool:
+    """False for what a network found nothing for: two such tracks are no sign of results that were joined twice."""
+    return any(mask is not None and area(mask, where) for mask in track.segmentations)
 
 
 def check_sizes(
