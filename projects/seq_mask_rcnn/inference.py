@@ -82,7 +82,7 @@ class Proposer:
         settings = model.settings
         self.model = model
         # Not the detector: which of two boxes wins may hang on a rounding, and its share of the time is small.
-        self.head = with_winograd(model.prop_head)
+        self.head = with_winograd(model.prop_head) if settings.WINOGRAD else model.prop_head
         self.settings = settings
         self.num_frames = len(images)
         self.keys = key_frames(self.num_frames, settings.KEY_NUM, settings.KEY_FRAMES)

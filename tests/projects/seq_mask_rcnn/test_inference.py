@@ -7,6 +7,7 @@ from projects.seq_mask_rcnn.inference import Proposer
 from projects.seq_mask_rcnn.model import resize_mask
 from projects.seq_mask_rcnn.score import SequenceScores, mask_boxes
 from vis_core.errors import ConfigError
+from vis_core.ops import winograd
 from vis_core.tube import decode_mask, encode_masks
 
 NODE = "MODEL.SEQ_MASK_RCNN"
@@ -55,6 +56,17 @@ def released(small_model, video):
 )
 def test_what_changes_no_number(small_model, video, released, other):
     same(propose(small_model(*other), video(5)), released, differing=1e-5)
+
+
+def test_winograd_only_rounds_differently(small_model, video, released, monkeypatch):
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "MIN_TILES", 1)
+    calls, convolve = [], winograd.conv3x3
+    monkeypatch.setattr(winograd, "conv3x3", lambda *args: calls.append(args) or convolve(*args))
+    same(propose(small_model(*settings(WINOGRAD=False)), video(5)), released, differing=0)
+    assert not calls
+    same(propose(small_model(), video(5)), released, differing=1e-3)
+    assert calls
 
 
 @pytest.mark.parametrize(
