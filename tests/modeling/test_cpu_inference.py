@@ -44,7 +44,7 @@ def make(norm=FrozenBatchNorm2d) -> Network:
 @pytest.mark.parametrize("twin", [for_inference, with_winograd])
 @torch.no_grad()
 def test_same_outputs(norm, twin):
-    network, x = make(norm), torch.randn(2, 3, 70, 90)
+    network, x = make(norm), torch.randn(2, 3, 100, 170)
     expected, result = network(x), twin(network)(x)
     torch.testing.assert_close(result, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
 
@@ -58,12 +58,12 @@ def test_uses_the_faster_layers(monkeypatch):
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, f=function, n=name: calls.append(n) or f(*args))
     network = make()
-    network(torch.randn(1, 3, 70, 90))
+    network(torch.randn(1, 3, 100, 170))
     assert calls == []
-    for_inference(network)(torch.randn(1, 3, 70, 90))
+    for_inference(network)(torch.randn(1, 3, 100, 170))
     assert calls == ["conv2d", "conv3x3", "conv2d", "conv2d", "linear"]
     calls.clear()
-    with_winograd(network)(torch.randn(1, 3, 70, 90))
+    with_winograd(network)(torch.randn(1, 3, 100, 170))
     assert calls == ["conv3x3"]
 
 
@@ -74,7 +74,7 @@ def test_the_network_stays_as_it_is(make_twin):
     before = copy.deepcopy(network.state_dict())
     types = [type(module) for module in network.modules()]
     twin = make_twin(network)
-    twin(torch.randn(1, 3, 70, 90))
+    twin(torch.randn(1, 3, 100, 170))
     assert [type(module) for module in network.modules()] == types
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(x, before[key]) for key, x in network.state_dict().items())
@@ -100,7 +100,7 @@ def test_none_in_training_in_double_precision_and_elsewhere(make_twin):
 
 @pytest.mark.parametrize("make_twin", [for_inference, with_winograd])
 def test_with_autocast_and_with_gradients_the_usual_layers_run(make_twin):
-    network, x = make(), torch.randn(1, 3, 70, 90)
+    network, x = make(), torch.randn(1, 3, 100, 170)
     twin = make_twin(network)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert twin(x).dtype == torch.bfloat16

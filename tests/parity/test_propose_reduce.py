@@ -325,22 +325,32 @@ def close_tubes(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def close_scores(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """A scoring box may move by a pixel: all to 5e-3, most to 1e-5."""
+    """The stored run may have rounded a scoring box by a pixel: all to 5e-3, most to 1e-5."""
     close(ours, theirs, 5e-3)
-    assert (np.abs(ours - theirs) <= 1e-5).mean() >= 0.9
+    assert mostly_equal(ours, theirs)
+
+
+def mostly_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return (np.abs(ours - theirs) <= 1e-5).mean() >= 0.9
+
+
+def run_end_to_end(root, z, name: str, dtype: torch.dtype):
+    """The model, its proposals for a file's video, and the sequences that it keeps of them, with their scores."""
+    variant = re.search(r"r50|r101|x101", name)[0]
+    settings = f"davis_uvos_{variant}" if "davis" in name else f"ytvis19_{variant}" + "_cate" * ("cate" in name)
+    net = load(root, variant, float(z["bg_bias"]), config(settings, *end_to_end_options(name, z))).to(dtype)
+    proposals = Proposer(net, prepare(clip(*z["clip_args"].tolist()), z["scale"].tolist())).run()
+    return net, proposals, *reduce_sequences(proposals.scores.numpy(), sequence_iou(proposals.masks), net.settings)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", found("e2e_*.npz"))
 def test_end_to_end(fixtures_root, fixtures, name):
+    """In float64, so that only the stored run has rounding errors."""
     z = numbers(fixtures, name)
-    seed, num_frames, height, width = z["clip_args"].tolist()
-    variant = re.search(r"r50|r101|x101", name)[0]
-    settings = f"davis_uvos_{variant}" if "davis" in name else f"ytvis19_{variant}" + "_cate" * ("cate" in name)
-    net = load(fixtures_root, variant, float(z["bg_bias"]), config(settings, *end_to_end_options(name, z)))
-    images = prepare(clip(seed, num_frames, height, width), z["scale"].tolist())
+    net, proposals, kept, scores = run_end_to_end(fixtures_root, z, name, torch.float64)
+    _, num_frames, height, width = z["clip_args"].tolist()
 
-    proposals = Proposer(net, images).run()
     frames, counts = z["key_frames_and_counts"].T.tolist()
     assert key_frames(num_frames, net.settings.KEY_NUM) == frames
     assert proposals.key_frames == [frame for frame, count in zip(frames, counts) for _ in range(count)]
@@ -348,8 +358,6 @@ def test_end_to_end(fixtures_root, fixtures, name):
     close_tubes(tubes_array(proposals.masks, *masks.shape[2:]), masks)
     close_scores(proposals.scores.numpy(), z["prop_scores"][:, 1:])
 
-    ious = sequence_iou(proposals.masks)
-    kept, scores = reduce_sequences(proposals.scores.numpy(), ious, net.settings)
     assert kept == z["kept"].tolist()
     final = z["final_scores"]
     close_scores(scores.max(axis=1) if final.ndim == 1 else scores, final if final.ndim == 1 else final[:, 1:])
@@ -376,3 +384,16 @@ def test_end_to_end(fixtures_root, fixtures, name):
             assert ours["score"] == pytest.approx(entry["score"], abs=5e-3)
             # Where the released code writes empty masks, a tube has none.
             close_tubes(*(tubes_array([e["segmentations"]], height, width) for e in (ours, entry)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", found("e2e_*.npz"))
+def test_end_to_end_in_float32(fixtures_root, fixtures, name):
+    """Single scores are not looked at: an object of four pixels changes its box, and its score by 7e-3, with the
+    number of threads."""
+    z = numbers(fixtures, name)
+    _, proposals, kept, _ = run_end_to_end(fixtures_root, z, name, torch.float32)
+    masks = bits(z, "prop_masks")
+    close_tubes(tubes_array(proposals.masks, *masks.shape[2:]), masks)
+    assert mostly_equal(proposals.scores.numpy(), z["prop_scores"][:, 1:])
+    assert kept == z["kept"].tolist()
