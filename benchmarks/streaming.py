@@ -3,8 +3,8 @@
     python benchmarks/streaming.py [--model NAME] [--weights FILE] [--frames 500] [--height 360 --width 480]
 
 Without weights the network's are random (of a model for ShapesVIS). Frames are moving noise, made one by one. Latency
-is from a frame's arrival to its result; resident memory is printed at a tenth and at the end of the stream, and their
-ratio is what should stay near 1.
+is from a frame's arrival to its result, and is printed for every frame; resident memory is printed at a tenth and at
+the end of the stream, and their ratio is what should stay near 1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch
 
 import projects
 from vis_core.engine import VideoPredictor, VideoTrainer
+
+FRAMES_A_LINE = 10
 
 
 def noise(num_frames: int, height: int, width: int):
@@ -53,14 +55,18 @@ def main() -> None:
 
     stream = predictor.stream(noise(args.frames, args.height, args.width))
     early, num_objects = 0, 0
+    print("latency of each frame in ms:")
     for t, found in enumerate(stream):
         num_objects += len(found)
+        start = f"{t:5}:" if t % FRAMES_A_LINE == 0 else ""
+        is_last_of_line = (t + 1) % FRAMES_A_LINE == 0 or t + 1 == args.frames
+        print(f"{start}{1000 * stream.latency.last:7.1f}", end="\n" if is_last_of_line else "", flush=True)
         if t == args.frames // 10:
             early = resident()
     late = resident()
     summary = stream.latency.summary()
     print(f"{args.model}, {args.width}x{args.height} frames, {num_objects / args.frames:.1f} objects a frame")
-    print("latency in ms: " + ", ".join(f"{name} {value:g}" for name, value in summary.items() if name != "frames"))
+    print("of these: " + ", ".join(f"{name} {value:g}" for name, value in summary.items() if name != "frames"))
     print(
         f"memory: {early / 2**20:.0f} MiB after {args.frames // 10} frames, {late / 2**20:.0f} MiB after {args.frames}"
     )
