@@ -73,7 +73,7 @@ def plain_proposals(model: SeqMaskRCNN, images, propose: Callable) -> Proposals:
         found = propose(model, features[key], inputs[key])
         if len(found) == 0:
             continue
-        start = memorise(head, features[key]["p2"], found.float())
+        start = memorise(head, features[key]["p2"], found.to(features[key]["p2"].dtype))
         soft = {key: segment(head, features[key], start)}
         for frames in (range(key + 1, len(features)), range(key - 1, -1, -1)):
             memory = start

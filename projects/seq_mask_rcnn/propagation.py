@@ -105,13 +105,19 @@ class PropagationHead(nn.Module):
     def decode(
         self, read: torch.Tensor, query_value: torch.Tensor, skips: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
-        """Each object's probability on its own, (N, 4h, 4w), from (N, E, g, v), (1, E, g, v) and :meth:`skips`."""
+        """Each object's probability on its own, (N, 4h, 4w), at least float32.
+
+        Args:
+            read: (N, E, g, v) from the memory.
+            query_value: (1, E, g, v) of :meth:`query`.
+            skips: of :meth:`skips`.
+        """
         x = torch.cat([read, query_value.expand(len(read), -1, -1, -1)], dim=1)  # (N, 2E, g, v)
         x = self.ResMM(self.convFM(x))  # (N, C, g, v)
         x = self.RF3(skips[1], x)  # (N, C, h / 2, w / 2)
         x = self.RF2(skips[0], x)  # (N, C, h, w)
         logits = F.interpolate(self.pred2(x.relu_()), scale_factor=4, mode="bilinear", align_corners=False)
-        return logits.float().softmax(dim=1)[:, 1]
+        return logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))[:, 1]
 
 
 def read_memory(keys: torch.Tensor, values: torch.Tensor, query_key: torch.Tensor) -> torch.Tensor:

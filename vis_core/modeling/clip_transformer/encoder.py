@@ -9,39 +9,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from vis_core.modeling.deformable_attention import MSDeformAttn, grid_points
-
-
-class ClipEncoderLayer(nn.Module):
-    """Deformable self-attention and a feed-forward network, each with residual and layer norm after it."""
-
-    def __init__(
-        self, dim: int, dim_feedforward: int, num_heads: int, num_levels: int, num_points: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.self_attn = MSDeformAttn(dim, num_levels, num_heads, num_points)
-        self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
-
-    def forward(
-        self,
-        x: torch.Tensor,
-        positions: torch.Tensor,
-        references: torch.Tensor,
-        shapes: Sequence[tuple[int, int]],
-        padding: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """(N, S, C) to the same; other arguments as of :class:`ClipEncoder`, references by level."""
-        x = self.norm1(x + self.dropout(self.self_attn(x + positions, references, x, shapes, padding)))
-        hidden = self.dropout(F.relu_(self.linear1(x)))
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+from vis_core.modeling.deformable_attention import grid_points
+from vis_core.modeling.deformable_encoder_layer import DeformableEncoderLayer
 
 
 class ClipEncoder(nn.Module):
@@ -51,10 +21,10 @@ class ClipEncoder(nn.Module):
         """
         Args:
             num_layers: number of layers.
-            layer: arguments of :class:`ClipEncoderLayer`.
+            layer: arguments of :class:`DeformableEncoderLayer`.
         """
         super().__init__()
-        self.layers = nn.ModuleList(ClipEncoderLayer(**layer) for _ in range(num_layers))
+        self.layers = nn.ModuleList(DeformableEncoderLayer(**layer) for _ in range(num_layers))
 
     def forward(
         self,

@@ -16,34 +16,9 @@ from fvcore.nn.weight_init import c2_xavier_fill
 from torch import nn
 from torch.nn import functional as F
 
-from vis_core.modeling.deformable_attention import MSDeformAttn, grid_points
+from vis_core.modeling.deformable_attention import grid_points
+from vis_core.modeling.deformable_encoder_layer import DeformableEncoderLayer
 from vis_core.modeling.mask2former.position_code import sine_position_code
-
-
-class DeformableEncoderLayer(nn.Module):
-    """Deformable self-attention and a feed-forward network, each with residual and layer norm after it."""
-
-    def __init__(self, dim: int, dim_feedforward: int, num_levels: int, num_heads: int, num_points: int) -> None:
-        super().__init__()
-        self.self_attn = MSDeformAttn(dim, num_levels, num_heads, num_points)
-        self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, dim)
-        self.norm2 = nn.LayerNorm(dim)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        references: torch.Tensor,
-        spatial_shapes: Sequence[tuple[int, int]],
-    ) -> torch.Tensor:
-        """(B, S, C) tokens and (B or 1, S, C) codes to new tokens; ``references`` (1, S, 1, 2)."""
-        attended = self.self_attn(tokens + positions, references, tokens, spatial_shapes)
-        tokens = self.norm1(tokens + attended)
-        return self.norm2(tokens + self.linear2(F.relu_(self.linear1(tokens))))
 
 
 class DeformableEncoder(nn.Module):
