@@ -105,8 +105,9 @@ def test_output_size(scale):
     assert not changed(image).any()
 
 
-def test_untouched_image_is_the_input():
-    x = np.random.RandomState(0).randint(0, 256, (H, W, 3), dtype=np.uint8)
+@pytest.mark.parametrize("size", [(H, W), (57, 110)])  # 57 and 110 are not 100 times a float
+def test_untouched_image_is_the_input(size):
+    x = np.random.RandomState(0).randint(0, 256, (*size, 3), dtype=np.uint8)
     np.testing.assert_allclose(Visualizer(x).get_output().get_image().astype(int), x, atol=2)
 
 

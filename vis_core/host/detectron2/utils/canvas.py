@@ -117,5 +117,4 @@ class Canvas:
         overlay = np.empty((*opacity.shape, 4), dtype=np.float32)
         overlay[:, :, :3] = rgb
         overlay[:, :, 3] = opacity
-        extent = (0, self.output.width, self.output.height, 0)
-        self.output.ax.imshow(overlay, extent=extent, interpolation="nearest")
+        self.output.lay(overlay)

@@ -3,6 +3,8 @@
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox
 
 __all__ = ["VisImage"]
 
@@ -26,8 +28,19 @@ class VisImage:
         self.canvas = FigureCanvasAgg(self.fig)
         self.ax = self.fig.add_axes((0.0, 0.0, 1.0, 1.0))
         self.ax.axis("off")
-        extent = (0, self.width, self.height, 0)
-        self._picture = self.ax.imshow(self._displayable(img), extent=extent, interpolation="nearest")
+        self.ax.set(xlim=(0, self.width), ylim=(self.height, 0))
+        self._picture = self.lay(self._displayable(img))
+
+    def lay(self, picture: np.ndarray) -> BboxImage:
+        """Show a picture of the image's shape, (H, W, 3 or 4), over all of the figure."""
+        # Not ax.imshow, which some versions of matplotlib move by part of a pixel if the figure has a fraction of one.
+        layer = BboxImage(self._whole_pixels, interpolation="nearest", origin="upper")
+        layer.set_data(picture)
+        self.ax.add_artist(layer)
+        return layer
+
+    def _whole_pixels(self, renderer) -> Bbox:
+        return Bbox.from_bounds(0, 0, *np.floor(self.fig.bbox.size))
 
     @staticmethod
     def _displayable(img: np.ndarray) -> np.ndarray:
