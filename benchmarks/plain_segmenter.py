@@ -35,9 +35,10 @@ def plain_segmenter() -> Iterator[None]:
 
 
 def plain_deformable_attention(
-    self: MSDeformAttn, query: torch.Tensor, references: torch.Tensor, source: torch.Tensor, spatial_shapes
+    self: MSDeformAttn, query: torch.Tensor, references: torch.Tensor, source: torch.Tensor, spatial_shapes, padding
 ) -> torch.Tensor:
-    """Arguments as of MSDeformAttn.forward, references being points."""
+    """Arguments as of MSDeformAttn.forward, references being points, ``padding`` None."""
+    assert padding is None
     batch, num_queries, _ = query.shape
     samples = (batch, num_queries, self.num_heads, self.num_levels, self.num_points)
     value = self.value_proj(source).unflatten(2, (self.num_heads, -1))
