@@ -1,4 +1,4 @@
-"""Benchmark scripts run through, on frames of stamp size. (That of the evaluator: tests/evaluation/test_benchmark.py.)"""
+"""Benchmark scripts run through, on frames of stamp size. (The evaluator's: tests/evaluation/test_benchmark.py.)"""
 
 import subprocess
 import sys

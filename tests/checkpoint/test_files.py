@@ -1,6 +1,7 @@
 import argparse
 import contextlib
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_nothing_from_a_file_is_executed(tmp_path):
     assert not folder.exists()
     torch.load(path, weights_only=False)
     assert folder.exists(), "the file is as hostile as the test says"
+
+
+def test_what_one_file_is_allowed_the_next_is_not(tmp_path):
+    torch.save({"model": {"a": torch.ones(1)}, "args": argparse.Namespace(lr=1)}, tmp_path / "a.pth")
+    read_checkpoint(tmp_path / "a.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "a.pth", weights_only=True)
 
 
 @pytest.mark.parametrize("field", ["model", "state_dict", "model_state_dict", None])

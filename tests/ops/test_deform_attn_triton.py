@@ -1,10 +1,12 @@
 """The CUDA kernels without a GPU: interpreted on the CPU, and compiled for GPUs that are not there."""
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 triton = pytest.importorskip("triton", reason="Triton has no package for this platform")
@@ -12,6 +14,10 @@ triton = pytest.importorskip("triton", reason="Triton has no package for this pl
 CASES = Path(__file__).with_name("triton_interpreter_cases.py")
 
 
+@pytest.mark.skipif(
+    triton.__version__.startswith("3.0.") and int(np.__version__.split(".")[0]) >= 2,
+    reason="the interpreter of Triton 3.0 (torch 2.4) stores nothing with numpy 2",
+)
 def test_kernels_in_the_interpreter():
     """In a process of its own: Triton reads TRITON_INTERPRET once, when it is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
@@ -25,7 +31,6 @@ def test_kernels_in_the_interpreter():
 def test_kernels_compile_for_cuda(value_type, tmp_path, monkeypatch):
     """What the interpreter accepts the compiler may refuse."""
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
     from vis_core.ops import deform_attn_triton
 
@@ -40,5 +45,15 @@ def test_kernels_compile_for_cuda(value_type, tmp_path, monkeypatch):
         (deform_attn_triton._forward_kernel, forward),
         (deform_attn_triton._backward_kernel, backward),
     ):
-        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        source = source_of(kernel, signature, constants)
         assert ".entry" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
+
+
+def source_of(kernel, signature: dict[str, str], constants: dict):
+    from triton.compiler import ASTSource
+
+    if "constexprs" in inspect.signature(ASTSource).parameters:
+        return ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    places = {name: place for place, name in enumerate(kernel.arg_names)}  # Triton 3.0 and 3.1
+    types = {places[name]: kind for name, kind in signature.items() if name not in constants}
+    return ASTSource(fn=kernel, signature=types, constants={places[name]: x for name, x in constants.items()})

@@ -159,7 +159,7 @@ def _safe_globals(admitted: list):
         with serialization.safe_globals(admitted):
             yield
         return
-    before = serialization.get_safe_globals()  # torch 2.4
+    before = list(serialization.get_safe_globals())  # torch 2.4, which hands out its own list
     serialization.add_safe_globals(admitted)
     try:
         yield

@@ -6,8 +6,7 @@ module needs Triton. With ``TRITON_INTERPRET=1`` in the environment the kernels 
 Shapes: N images, S tokens, M heads, D channels a head, Q queries, L levels, P points.
 """
 
-from __future__ import annotations
-
+# Annotations are no strings here: the interpreter of Triton 3.0 knows constants by them.
 import contextlib
 import functools
 from collections.abc import Sequence
