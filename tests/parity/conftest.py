@@ -1,5 +1,7 @@
+import contextlib
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -17,15 +19,34 @@ def fixtures_root() -> Path:
     return root()
 
 
-@pytest.fixture
-def double_precision(monkeypatch):
-    """Everything in float64, also what a model asks to be float32.
+to_float32 = torch.Tensor.float
+
+
+@contextlib.contextmanager
+def everything_in_float64():
+    """Also what a model asks to be float32, but for what is within :func:`what_asks_in_float32`.
 
     Which points are least certain, or on which side of 0 a logit lies, then does not hang on the rounding of this
     machine's kernels: what is left is the rounding of the original's own run.
     """
     previous = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    yield
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+        yield
     torch.set_default_dtype(previous)
+
+
+@contextlib.contextmanager
+def what_asks_in_float32():
+    """What asks to be float32 is."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    with mock.patch.object(torch.Tensor, "float", to_float32):
+        yield
+    torch.set_default_dtype(previous)
+
+
+@pytest.fixture
+def double_precision():
+    with everything_in_float64():
+        yield
