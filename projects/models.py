@@ -20,7 +20,8 @@ from vis_core.config import merge_config
 from vis_core.errors import CheckpointError, ConfigError
 
 FOLDER = Path(__file__).resolve().parent
-CONFIGS = FOLDER.parent / "configs"
+# In a checkout, and where the project was installed (setup.py).
+CONFIGS = next((path for path in (FOLDER.parent / "configs", FOLDER / "configs") if path.is_dir()), FOLDER / "configs")
 FIELDS = ("config", "weights", "page", "url", "sha256", "note")
 
 
@@ -50,11 +51,7 @@ class Model:
 
     @property
     def config_file(self) -> Path:
-        """Raises ConfigError outside a checkout of the project: configs are not installed."""
-        path = CONFIGS / self.config_name
-        if not path.is_file():
-            raise ConfigError(f"model {self.alias}: {path} not found; aliases work in a checkout of the project")
-        return path
+        return CONFIGS / self.config_name
 
     def config(self, opts: list[str] | None = None) -> CfgNode:
         """The default config with the model's file and ``KEY, VALUE, ...`` merged in."""

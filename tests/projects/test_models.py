@@ -1,9 +1,15 @@
 """The models that can be called by name."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import projects
-from projects.models import CONFIGS, FOLDER
+from projects.models import CONFIGS
 from vis_core.errors import CheckpointError, ConfigError
 
 
@@ -47,7 +53,20 @@ def test_an_unknown_name_gets_the_nearest():
         projects.find_model("ctvis-r50-ytvis9")
 
 
-def test_lists_are_part_of_the_package():
-    assert list(FOLDER.glob("*/models.yaml"))
-    pyproject = (CONFIGS.parent / "pyproject.toml").read_text()
-    assert '"*" = ["*.html", "*.yaml", "weights/*.pth"]' in pyproject
+@pytest.mark.slow
+def test_configs_lists_and_weights_are_installed(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in ("vis_core", "projects", "configs"):
+        shutil.copytree(CONFIGS.parent / name, source / name)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(CONFIGS.parent / name, source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
+    subprocess.run(pip, check=True)
+    code = "import projects; m = projects.find_model('ctvis-tiny-shapesvis'); m.config(); print(m.find_weights())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+        stdout=subprocess.PIPE,
+    )
+    assert Path(done.stdout.decode().strip()) == target / "projects" / "ctvis" / "weights" / "shapesvis_tiny.pth"

@@ -13,15 +13,11 @@ from detectron2.utils.logger import setup_logger
 
 from vis_core.cli.evaluate import evaluate
 from vis_core.cli.predict import segment
-from vis_core.config import merge_config
 from vis_core.data import dataset_metadata, register_shapes
 from vis_core.data.shapes import SPLITS
 from vis_core.engine import VideoTrainer
-from vis_core.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "configs" / "masktrack_rcnn" / "shapesvis_tiny.yaml"
-WEIGHTS = ROOT / "projects" / "masktrack_rcnn" / "weights" / "shapesvis_tiny.pth"
+MODEL = "masktrack-tiny-shapesvis"
 SPLIT = "shapesvis_val"
 # The first of shapesvis_train's videos: enough for a short run, and drawn in seconds.
 TRAIN_SPLIT, TRAIN_VIDEOS = "shapesvis_demo", 100
@@ -38,13 +34,12 @@ def demo(
     """
     import projects
 
-    if not CONFIG.is_file():
-        raise ConfigError(f"{CONFIG} not found: the demo runs in a checkout of the project")
-    start = "" if from_scratch else str(WEIGHTS)
+    model = projects.find_model(MODEL)
+    start = "" if from_scratch else str(model.weights_file())
     # A short run: less than the config's learning rate if it goes on from trained weights, and no long warm-up.
     rate = [] if from_scratch else ["SOLVER.BASE_LR", "0.00003"]
     opts = ["OUTPUT_DIR", str(out), "MODEL.WEIGHTS", start, "SOLVER.MAX_ITER", str(iterations), *rate]
-    cfg = merge_config(projects.default_config(), CONFIG, opts)
+    cfg = model.config(opts)
     cfg.defrost()
     cfg.DATASETS.TRAIN = (TRAIN_SPLIT,)
     _register_training_videos()
