@@ -98,7 +98,7 @@ def test_safetensors(tmp_path):
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "m.pth"
     write_checkpoint({"model": {"a": torch.ones(1)}}, path)
-    with pytest.raises(Exception, match="pickle|local object"):  # as the version of Python has it
+    with pytest.raises(Exception, match=r"pickle|local object"):  # as the version of Python has it
         write_checkpoint({"model": {"a": torch.zeros(1)}, "bad": lambda: None}, path)
     assert read_checkpoint(path)["model"]["a"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["m.pth"]
