@@ -51,6 +51,7 @@ class Model:
 
     @property
     def config_file(self) -> Path:
+        """Where the config is, in a checkout or as installed."""
         return CONFIGS / self.config_name
 
     def config(self, opts: list[str] | None = None) -> CfgNode:

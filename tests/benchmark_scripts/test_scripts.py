@@ -11,6 +11,7 @@ SIZE = ["--height", "64", "--width", "96"]
 ARGUMENTS = {
     "ctvis_inference": [*SIZE, "--frames", "1", "--repeat", "1", "--memory", "2", "3"],
     "msda": [*SIZE, "--repeat", "1"],
+    "roi_align": ["--boxes", "4", "--channels", "8", "--repeat", "1"],
     "seq_mask_rcnn_inference": [*SIZE, "--frames", "5", "--objects", "1", "--parts", "plain", "modes", "reduction"],
     "streaming": [*SIZE, "--frames", "12"],
     "vmt_inference": [*SIZE, "--frames", "1", "2", "--memory", "2", "3"],
