@@ -9,7 +9,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SIZE = ["--height", "64", "--width", "96"]
 ARGUMENTS = {
-    "ctvis_inference": [*SIZE, "--frames", "1", "--repeat", "1", "--memory", "2", "3"],
+    "ctvis_inference": [*SIZE, "--frames", "1", "--repeat", "1", "--seeds", "1", "--videos", "1", "--memory", "2", "3"],
     "msda": [*SIZE, "--repeat", "1"],
     "roi_align": ["--boxes", "4", "--channels", "8", "--repeat", "1"],
     "seq_mask_rcnn_inference": [*SIZE, "--frames", "5", "--objects", "1", "--parts", "plain", "modes", "reduction"],

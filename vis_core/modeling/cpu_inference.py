@@ -15,6 +15,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from vis_core.ops import onednn, winograd
+from vis_core.ops.group_norm import group_norm
 
 Network = TypeVar("Network", bound=nn.Module)
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -36,7 +37,7 @@ def for_inference(network: Network) -> Network:
     """The fastest twin, or the network itself where there is none (not on a CPU, and in training).
 
     As :func:`with_winograd`, and other convolutions and linear layers take oneDNN's kernels, maps lie in channels_last,
-    and batch norm with fixed statistics is folded into the convolution before it. Convolutions' weights are copies.
+    and batch norm with fixed statistics is folded into the convolution before it.
     """
     if not _is_for_cpu(network):
         return network
@@ -44,10 +45,11 @@ def for_inference(network: Network) -> Network:
     for layer in twin.modules():
         if _is_plain(layer):
             _fold_norm(_prepare(layer))
-            layer.weight = _constant(layer.weight.contiguous(memory_format=torch.channels_last))
-            layer.__class__ = _WinogradConv2d if _is_padded_3x3(layer) else _FastConv2d
+            layer.__class__ = _FastConv2d
         elif type(layer) is nn.Linear:
             layer.__class__ = _FastLinear
+        elif type(layer) is nn.GroupNorm and layer.affine:
+            layer.__class__ = _ExactGroupNorm
     return twin
 
 
@@ -103,6 +105,8 @@ class _FastConv2d(Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not onednn.usable(x):
             return super().forward(x)
+        if _is_padded_3x3(self) and winograd.pays_off(x, self.weight):
+            return _finish(self, winograd.conv3x3(x, self.weight, self.bias))
         sizes = self.stride, self.padding, self.dilation, self.groups
         return _finish(self, onednn.conv2d(x, self.weight, self.bias, *sizes))
 
@@ -110,6 +114,13 @@ class _FastConv2d(Conv2d):
 def _finish(layer: Conv2d, x: torch.Tensor) -> torch.Tensor:
     x = x if layer.norm is None else layer.norm(x)
     return x if layer.activation is None else layer.activation(x)
+
+
+class _ExactGroupNorm(nn.GroupNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not onednn.usable(x) or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class _FastLinear(nn.Linear):
