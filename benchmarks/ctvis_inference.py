@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from memory import memory
 from plain_segmenter import plain_segmenter
 from segmenter_outputs import TOLERANCE, compare_trained, compare_untrained
 from torch import nn
@@ -158,9 +159,7 @@ def print_peak(num_frames: int, height: int, width: int) -> None:
     by_track = {tube.track_id: tube.segmentations for tube in tubes}.values()
     masks = [rle for segmentations in by_track for rle in segmentations if rle is not None]
     size = sum(len(rle["counts"]) for rle in masks) / 2**20
-    # Not resource.getrusage: its peak begins with that of the process that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) / 1024, len(masks), size)
+    print(memory("VmHWM"), len(masks), size)
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from memory import memory
 
 HERE = Path(__file__).resolve().parent
 MODES = ("plain", "ours", "ours-files")
@@ -70,7 +70,7 @@ def work(mode: str, folder: str, arrays: str) -> dict[str, float]:
         evaluation = time.process_time() - parsed
     total = time.process_time() - start
     np.savez(arrays, **computed)
-    return {"evaluation": evaluation, "total": total, "memory": peak_memory()}
+    return {"evaluation": evaluation, "total": total, "memory": memory("VmHWM")}
 
 
 def first_video(gt_file: Path, results_file: Path) -> tuple[dict, list[dict]]:
@@ -82,11 +82,6 @@ def first_video(gt_file: Path, results_file: Path) -> tuple[dict, list[dict]]:
     objects = [entry for _, entry in FileEntries(str(gt_file), "annotation", *annotations).of(video["id"])]
     tracks = [entry for _, entry in FileEntries(str(results_file), "entry").of(video["id"])]
     return {**gt, "videos": [video], "annotations": objects}, tracks
-
-
-def peak_memory() -> float:
-    """MB of this process alone; ``ru_maxrss`` would start from the parent's."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 
 def evaluation_lines(scale: float, rounds: int) -> list[str]:

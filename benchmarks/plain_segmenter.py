@@ -16,9 +16,9 @@ from grid_sample_msda import grid_sample_msda
 from torch.nn import functional as F
 
 import projects.ctvis.model
+from vis_core.modeling.attention import Attention
 from vis_core.modeling.deformable_attention import MSDeformAttn
 from vis_core.modeling.mask2former import MaskFormerHead
-from vis_core.modeling.mask2former.attention import Attention
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from memory import memory
 from plain_seq_mask_rcnn import plain_category_aware, plain_proposals
 
 import projects
@@ -118,12 +119,6 @@ def run(name: str, frames: Frames, opts: dict[str, str], dtype: torch.dtype = to
     held = sum(len(rle["counts"]) for tube in proposals.masks for rle in tube if rle) / 2**20
     peak = memory("VmHWM")
     return proposals, {"seconds": seconds, "peak": peak - before, "process": peak, "held": held}
-
-
-def memory(field: str) -> float:
-    """Of this process, MiB. Not resource.getrusage: its peak begins with that of the process that started this one."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status[field].split()[0]) / 1024
 
 
 def child(args, name: str, num_frames: int, opts: dict[str, str] | None = None) -> dict:

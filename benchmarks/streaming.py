@@ -10,12 +10,11 @@ the end of the stream, and their ratio is what should stay near 1.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
+from memory import memory
 
 import projects
 from vis_core.engine import VideoPredictor, VideoTrainer
@@ -29,11 +28,6 @@ def noise(num_frames: int, height: int, width: int):
     still = np.ascontiguousarray(still.repeat(8, axis=0).repeat(8, axis=1))
     for t in range(num_frames):
         yield np.roll(still, 2 * t, axis=1)
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -62,14 +56,12 @@ def main() -> None:
         is_last_of_line = (t + 1) % FRAMES_A_LINE == 0 or t + 1 == args.frames
         print(f"{start}{1000 * stream.latency.last:7.1f}", end="\n" if is_last_of_line else "", flush=True)
         if t == args.frames // 10:
-            early = resident()
-    late = resident()
+            early = memory("VmRSS")
+    late = memory("VmRSS")
     summary = stream.latency.summary()
     print(f"{args.model}, {args.width}x{args.height} frames, {num_objects / args.frames:.1f} objects a frame")
     print("of these: " + ", ".join(f"{name} {value:g}" for name, value in summary.items() if name != "frames"))
-    print(
-        f"memory: {early / 2**20:.0f} MiB after {args.frames // 10} frames, {late / 2**20:.0f} MiB after {args.frames}"
-    )
+    print(f"memory: {early:.0f} MiB after {args.frames // 10} frames, {late:.0f} MiB after {args.frames}")
     print(f"ratio {late / early:.3f}")
 
 

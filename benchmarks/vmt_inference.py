@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from memory import memory
 from plain_vmt import greatest_difference, plain_clip, plain_predict
 from torch.nn import functional as F
 
@@ -122,9 +123,7 @@ def measure(way: str, num_frames: int, height: int, width: int) -> None:
     seconds = time.process_time() - start
     by_track = {tube.track_id: tube.segmentations for tube in tubes}.values()
     size = sum(len(rle["counts"]) for masks in by_track for rle in masks if rle is not None) / 2**20
-    # Not resource.getrusage: its peak begins with that of the process that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(seconds, int(status["VmHWM"].split()[0]) / 1024, len(by_track), size)
+    print(seconds, memory("VmHWM"), len(by_track), size)
 
 
 def measured(way: str, num_frames: int, height: int, width: int) -> list[float]:

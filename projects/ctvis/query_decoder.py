@@ -9,7 +9,8 @@ from detectron2.config import CfgNode, configurable
 from fvcore.nn.weight_init import c2_xavier_fill
 from torch import nn
 
-from vis_core.modeling.mask2former import MLP, QUERY_DECODER_REGISTRY, MultiScaleMaskedTransformerDecoder
+from vis_core.modeling.attention import MLP
+from vis_core.modeling.mask2former import QUERY_DECODER_REGISTRY, MultiScaleMaskedTransformerDecoder
 
 
 @QUERY_DECODER_REGISTRY.register()

@@ -10,8 +10,8 @@ from torch import nn
 
 from projects.vmt.dynamic import dynamic_masks, num_parameters, resize_nearest, split_parameters
 from projects.vmt.features import MaskMaps
+from vis_core.modeling.attention import MLP
 from vis_core.modeling.clip_transformer import inverse_sigmoid
-from vis_core.modeling.mask2former.attention import MLP
 
 
 class MaskHead(nn.Module):

@@ -23,7 +23,7 @@ from projects.vmt.dynamic import (
 )
 from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import init_controller
-from vis_core.modeling.mask2former.attention import MLP, Attention
+from vis_core.modeling.attention import MLP, Attention
 from vis_core.modeling.mask2former.position_code import sine_position_code
 
 STRIDE = 2

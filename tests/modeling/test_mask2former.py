@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from vis_core.config import add_vis_config
 from vis_core.errors import ConfigError
 from vis_core.modeling import add_mask2former_config
+from vis_core.modeling.attention import Attention
 from vis_core.modeling.mask2former import MaskMatcher, MaskTargets, instance_inference, mask_targets
-from vis_core.modeling.mask2former.attention import Attention
 from vis_core.modeling.mask2former.query_decoder import _shrink, allowed_tokens
 
 

@@ -17,7 +17,8 @@ from weights import fill
 
 from vis_core.config import add_vis_config
 from vis_core.modeling import MSDeformAttn, add_mask2former_config, grid_points
-from vis_core.modeling.mask2former import MLP, MaskCriterion, MaskMatcher, MaskTargets, sine_position_code
+from vis_core.modeling.attention import MLP
+from vis_core.modeling.mask2former import MaskCriterion, MaskMatcher, MaskTargets, sine_position_code
 from vis_core.modeling.mask2former.criterion import dice_loss, mask_loss
 from vis_core.modeling.mask2former.matcher import pairwise_bce, pairwise_dice
 from vis_core.ops import ms_deform_attn

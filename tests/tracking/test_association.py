@@ -38,6 +38,10 @@ def test_greedy_needs_more_than_the_threshold():
     assert greedy_association(np.array([[0.31]]), 0.3) == [0]
 
 
+def test_greedy_gives_a_track_once_whatever_the_threshold():
+    assert greedy_association(np.array([[0.1], [0.05]]), -0.5) == [0, UNMATCHED]
+
+
 def test_greedy_prefers_tracks_of_long_standing():
     affinity = np.array([[0.5, 0.4, 0.2]])
     frames = np.array([1, 10, 1000])

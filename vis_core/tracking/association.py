@@ -38,7 +38,7 @@ def greedy_association(affinity: np.ndarray, min_affinity: float, num_frames: np
 
     Args:
         affinity: (N, M) float.
-        min_affinity: below it (or at it) nothing is matched. A track once taken has affinity 0 for all others.
+        min_affinity: below it (or at it) nothing is matched.
         num_frames: (M,) in how many frames each track was seen. Where more than one track is eligible, affinities
             are multiplied by it before the best is taken, those of ineligible tracks by the mean of the eligible
             ones, so that a track of long standing is preferred to a short one that is a little more alike.
@@ -57,14 +57,14 @@ def greedy_association(affinity: np.ndarray, min_affinity: float, num_frames: np
         column = int(values.argmax())  # the first of equals
         if values[column] > min_affinity:
             columns[row] = column
-            affinity[:, column] = 0
+            affinity[:, column] = -np.inf
     return columns
 
 
 def optimal_association(affinity: np.ndarray, min_affinity: float) -> list[int]:
     """One-to-one assignment of the greatest total affinity (Hungarian method), pairs below ``min_affinity`` undone.
 
-    Args and returns as for :func:`greedy_association`.
+    Args and returns as for :func:`greedy_association`, but that a pair at ``min_affinity`` is matched.
     """
     columns = [UNMATCHED] * len(affinity)
     for row, column in zip(*linear_sum_assignment(-affinity)):

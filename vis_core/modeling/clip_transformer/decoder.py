@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vis_core.modeling.attention import MLP, Attention
 from vis_core.modeling.deformable_attention import MSDeformAttn
-from vis_core.modeling.mask2former.attention import MLP, Attention
 
 EPSILON = 1e-5
 

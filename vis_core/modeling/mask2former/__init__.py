@@ -1,6 +1,5 @@
 """Mask2Former: pixel decoder, query decoder, matcher, criterion, and the image model made of them."""
 
-from vis_core.modeling.mask2former.attention import MLP
 from vis_core.modeling.mask2former.config import add_mask2former_config
 from vis_core.modeling.mask2former.criterion import MaskCriterion
 from vis_core.modeling.mask2former.head import MaskFormerHead
@@ -11,7 +10,6 @@ from vis_core.modeling.mask2former.position_code import sine_position_code
 from vis_core.modeling.mask2former.query_decoder import QUERY_DECODER_REGISTRY, MultiScaleMaskedTransformerDecoder
 
 __all__ = [
-    "MLP",
     "QUERY_DECODER_REGISTRY",
     "MSDeformAttnPixelDecoder",
     "MaskCriterion",

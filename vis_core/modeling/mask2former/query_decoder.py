@@ -14,7 +14,8 @@ from fvcore.common.registry import Registry
 from torch import nn
 from torch.nn import functional as F
 
-from vis_core.modeling.mask2former.attention import MLP, CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
+from vis_core.modeling.attention import MLP
+from vis_core.modeling.mask2former.attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
 from vis_core.modeling.mask2former.position_code import sine_position_code
 
 QUERY_DECODER_REGISTRY = Registry("QUERY_DECODER")
