@@ -119,7 +119,7 @@ class CTVIS(MaskFormer):
         tracks.reset()
         size = (video["height"], video["width"])
         num_frames = 0
-        for frame in self.tracked_frames(video["image"]):
+        for frame in self.tracked_frames(video["image"], self.test_batch_size()):
             tracks.add_frame(num_frames, frame.ids, frame.logits.cpu().numpy())
             for part, *found in masks_in_chunks(frame.masks, frame.padded_size, frame.image_size, size):
                 tracks.add_masks(num_frames, frame.ids[part], *found)
@@ -142,17 +142,18 @@ class CTVIS(MaskFormer):
         Yields:
             Instances with pred_boxes, scores, pred_classes, pred_masks (N, H, W) bool and pred_ids (N,) int64.
         """
-        for frame in self.tracked_frames(frames):
+        for frame in self.tracked_frames(frames, batch_size=1):  # the next one may not have happened yet
             yield frame_instances(frame, (height, width))
 
     @torch.no_grad()
-    def tracked_frames(self, frames: Iterable[torch.Tensor]) -> Iterator[TrackedFrame]:
-        """Segment and identify, window by window; masks stay logits at stride 4."""
+    def tracked_frames(self, frames: Iterable[torch.Tensor], batch_size: int) -> Iterator[TrackedFrame]:
+        """Segment and identify; masks stay logits at stride 4. ``batch_size`` frames are read and go through the
+        network together."""
         tracker = copy.copy(self.tracker)
         tracker.reset()
         backbone, head = for_inference(self.backbone), for_inference(self.sem_seg_head)
         frames = iter(frames)
-        while window := list(itertools.islice(frames, self.test_batch_size())):
+        while window := list(itertools.islice(frames, batch_size)):
             images = self.preprocess_images(window)
             with torch.autocast("cuda", dtype=torch.float16, enabled=self.autocast and self.device.type == "cuda"):
                 outputs = head(backbone(images.tensor), with_aux=False)

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from vis_core.config import add_vis_config
 from vis_core.data import build_test_loader, build_train_loader, register_shapes
+from vis_core.data.loader import ClipLoader
 from vis_core.data.seeding import seeded
 from vis_core.data.shapes import ShapesConfig
 from vis_core.errors import ConfigError, DataError
@@ -228,3 +229,23 @@ def test_test_loader_loads_what_it_was_asked_for():
     assert [image["image"].shape for image in images] == [(3, 24, 32)] * len(images) and len(images) == VIDEOS
     with pytest.raises(ConfigError, match=r"DATASETS\.TEST: no data set 'nothing_like_it'.*register_ytvis"):
         build_test_loader(cfg, "nothing_like_it")
+
+
+class ManyTensors(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        return {"image": [torch.zeros(3) for _ in range(50)]}
+
+
+class Batches:
+    def __iter__(self):
+        yield from [list(range(16))] * 4
+
+
+def test_workers_may_send_more_tensors_than_the_shell_allows_files():
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        assert len(list(ClipLoader(ManyTensors(), Batches(), num_workers=2))) == 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -97,6 +97,31 @@ def test_a_torch_operator():
     torch.library.opcheck(torch.ops.vis_core.ms_deform_attn, (value, [4, 3, 2, 5], locations, weights))
 
 
+def test_exports_for_maps_of_any_size():
+    class Sampled(torch.nn.Module):
+        def forward(self, maps, locations, weights):
+            size = maps.shape[1:3]
+            return ms_deform_attn(maps.flatten(1, 2), [size], locations, weights)
+
+    def inputs(height, width):
+        g = torch.Generator().manual_seed(0)
+        return (
+            torch.rand(1, height, width, 2, 4, generator=g),
+            torch.rand(1, 5, 2, 1, 3, 2, generator=g),
+            torch.rand(1, 5, 2, 1, 3),
+        )
+
+    dim = torch.export.Dim
+    shapes = {
+        "maps": {1: dim("height", min=2, max=99), 2: dim("width", min=2, max=99)},
+        "locations": None,
+        "weights": None,
+    }
+    exported = torch.export.export(Sampled(), inputs(4, 6), dynamic_shapes=shapes).module()
+    args = inputs(9, 5)
+    torch.testing.assert_close(exported(*args), Sampled()(*args))
+
+
 def test_compiles_without_graph_break():
     args = inputs(dtype=torch.float32)
     compiled = torch.compile(lambda v, l, w: 2 * ms_deform_attn(v, SHAPES, l, w), backend="eager", fullgraph=True)

@@ -24,29 +24,37 @@ def test_kernels_in_the_interpreter():
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=CASES.parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
-@pytest.mark.parametrize("value_type", ["*fp32", "*bf16"])
-def test_kernels_compile_for_cuda(value_type, tmp_path, monkeypatch):
+PIXEL_DECODER = dict(M=8, D=32, L=3, P=4, BLOCK_Q=32, BLOCK_D=32)
+ODD = dict(M=2, D=6, L=1, P=1, BLOCK_Q=32, BLOCK_D=8)
+
+
+@pytest.mark.parametrize(
+    ("value_type", "sizes", "capability"),
+    [("*fp32", PIXEL_DECODER, 90), ("*bf16", PIXEL_DECODER, 80), ("*fp16", ODD, 75), ("*fp64", ODD, 90)],
+)
+def test_kernels_compile_for_cuda(value_type, sizes, capability, tmp_path, monkeypatch):
     """What the interpreter accepts the compiler may refuse."""
     from triton.backends.compiler import GPUTarget
 
     from vis_core.ops import deform_attn_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    constants = dict(M=2, D=6, L=1, P=1, BLOCK_Q=32, BLOCK_D=8, SUM_TYPE=triton.language.float32)
-    tensors = {"value": value_type, "locations": "*fp32", "weights": "*fp32", "levels": "*i32"}
+    full = "*fp64" if value_type == "*fp64" else "*fp32"
+    constants = {**sizes, "SUM_TYPE": triton.language.float64 if full == "*fp64" else triton.language.float32}
+    tensors = {"value": value_type, "locations": full, "weights": full, "levels": "*i32"}
     numbers = {"num_tokens": "i32", "num_queries": "i32"} | dict.fromkeys(constants, "constexpr")
     forward = tensors | {"out": value_type} | numbers
-    sums = {"grad_value": "*fp32", "grad_locations": "*fp32", "grad_weights": "*fp32"}
+    sums = {"grad_value": full, "grad_locations": full, "grad_weights": full}
     backward = {"grad": value_type} | tensors | sums | numbers
     for kernel, signature in (
         (deform_attn_triton._forward_kernel, forward),
         (deform_attn_triton._backward_kernel, backward),
     ):
         source = source_of(kernel, signature, constants)
-        assert ".entry" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
+        assert ".entry" in triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
 
 
 def source_of(kernel, signature: dict[str, str], constants: dict):

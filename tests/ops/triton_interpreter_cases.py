@@ -47,6 +47,16 @@ def test_forward_and_backward(case, dtype, tolerance):
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_what_is_not_a_number_shows():
+    value, locations, weights, _ = inputs(**CASES["two levels"], dtype=torch.float32)
+    locations[0, 3, 1, 0, 0, 0] = float("nan")
+    shapes = CASES["two levels"]["shapes"]
+    for backend in (deform_attn_triton, deform_attn_torch):
+        out = backend.forward(value, shapes, locations, weights)
+        assert out[0, 3, 8:].isnan().all()
+        assert out.isnan().sum() == 8
+
+
 def test_nothing_to_do():
     value, locations, weights, grad = inputs(**{**CASES["odd"], "Q": 1}, dtype=torch.float32)
     locations, weights, grad = locations[:, :0], weights[:, :0], grad[:, :0]

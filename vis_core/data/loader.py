@@ -27,6 +27,8 @@ from vis_core.errors import ConfigError, DataError, VisError
 
 logger = logging.getLogger(__name__)
 
+MANY_FILES = 65536
+
 
 class ClipLoader:
     """Endless iterable of batches (lists of clips), those of this process.
@@ -43,6 +45,8 @@ class ClipLoader:
         self.sampler.start_iter = iteration
 
     def __iter__(self) -> Iterator[list[dict]]:
+        if self.num_workers:
+            _allow_many_files()
         batches = DataLoader(
             self.dataset,
             batch_sampler=self.sampler,
@@ -52,10 +56,10 @@ class ClipLoader:
             generator=Generator(),  # else a draw from the global generator
         )
         for batch in batches:
-            for clip in batch:
-                if isinstance(clip, VisError):
-                    raise clip
+            if errors := [clip for clip in batch if isinstance(clip, VisError)]:
+                raise errors[0]
             yield batch
+            del batch  # the next one is fetched with this one's files closed
 
 
 def build_train_loader(cfg, start_iter: int = 0) -> ClipLoader:
@@ -137,6 +141,19 @@ def _check_keys(cfg) -> None:
         raise ConfigError("DATALOADER.ASPECT_RATIO_GROUPING True: clips are not grouped by shape; set it to False")
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise ConfigError(f"DATALOADER.SAMPLER_TRAIN '{cfg.DATALOADER.SAMPLER_TRAIN}': only TrainingSampler is known")
+
+
+def _allow_many_files() -> None:
+    """Workers send each tensor as an open file: 50 for a clip of ten frames, thousands for the batches under way, where
+    shells often allow 1024. Up to the hard limit that may be raised."""
+    try:
+        import resource
+    except ImportError:  # Windows shares tensors in another way
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _as_list(clips: list) -> list:

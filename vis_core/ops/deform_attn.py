@@ -93,7 +93,7 @@ def _check(value, spatial_shapes, sampling_locations, attention_weights) -> None
 @torch.library.custom_op(
     "vis_core::ms_deform_attn",
     mutates_args=(),
-    schema="(Tensor value, int[] sizes, Tensor locations, Tensor weights) -> Tensor",
+    schema="(Tensor value, SymInt[] sizes, Tensor locations, Tensor weights) -> Tensor",
 )
 def _forward(value: torch.Tensor, sizes: Sequence[int], locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return _backend(value).forward(value, _pairs(sizes), locations, weights)
@@ -102,7 +102,7 @@ def _forward(value: torch.Tensor, sizes: Sequence[int], locations: torch.Tensor,
 @torch.library.custom_op(
     "vis_core::ms_deform_attn_backward",
     mutates_args=(),
-    schema="(Tensor grad, Tensor value, int[] sizes, Tensor locations, Tensor weights) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor grad, Tensor value, SymInt[] sizes, Tensor locations, Tensor weights) -> (Tensor, Tensor, Tensor)",
 )
 def _backward(
     grad: torch.Tensor, value: torch.Tensor, sizes: Sequence[int], locations: torch.Tensor, weights: torch.Tensor

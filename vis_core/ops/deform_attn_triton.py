@@ -25,10 +25,11 @@ def forward(
     value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
     num_images, _, num_heads, dim = value.shape
     out = value.new_empty(num_images, locations.shape[1], num_heads * dim)
+    sizes = _sizes(value, locations, weights)
     if out.numel():
         with _on(value.device):
             _forward_kernel[_programs(value, locations)](
-                value, locations, weights, _levels(tuple(shapes), value.device), out, **_sizes(value, locations)
+                value, locations, weights, _levels(tuple(shapes), value.device), out, **sizes
             )
     return out
 
@@ -42,7 +43,7 @@ def backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of value, locations and weights, given that of the output, (N, Q, M * D)."""
     grad, value, locations, weights = (x.contiguous() for x in (grad, value, locations, weights))
-    sizes = _sizes(value, locations)
+    sizes = _sizes(value, locations, weights)
     # Many samples add to one pixel: half precision would swallow the small ones.
     sum_type = torch.float64 if sizes["SUM_TYPE"] == tl.float64 else torch.float32
     grad_value = torch.zeros_like(value, dtype=sum_type)
@@ -67,10 +68,10 @@ def _programs(value: torch.Tensor, locations: torch.Tensor) -> tuple[int, int]:
     return triton.cdiv(locations.shape[1], QUERIES_PER_PROGRAM), value.shape[0] * value.shape[2]
 
 
-def _sizes(value: torch.Tensor, locations: torch.Tensor) -> dict:
+def _sizes(value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> dict:
     _, num_tokens, num_heads, dim = value.shape
     _, num_queries, _, num_levels, num_points, _ = locations.shape
-    is_double = torch.float64 in (value.dtype, locations.dtype)
+    is_double = torch.float64 in (value.dtype, locations.dtype, weights.dtype)
     return {
         "num_tokens": num_tokens,
         "num_queries": num_queries,
@@ -100,6 +101,33 @@ def _on(device: torch.device):
 
 
 @triton.jit
+def _rows(num_tokens, num_queries, M: tl.constexpr, D: tl.constexpr, BLOCK_Q: tl.constexpr):
+    """This program's queries (BLOCK_Q,): which exist, their rows among all, and where their image's tokens begin."""
+    queries = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    image = (tl.program_id(1) // M).to(tl.int64)
+    head = tl.program_id(1) % M
+    rows = (image * num_queries + queries) * M + head
+    return queries < num_queries, rows, image * num_tokens * M * D + head * D + tl.zeros_like(rows)
+
+
+@triton.jit
+def _sample(locations, weights, sample, exists, height, width, SUM_TYPE: tl.constexpr):
+    """Pixel coordinates x and y and weights of samples, (BLOCK_Q,) each."""
+    x = tl.load(locations + 2 * sample, mask=exists, other=0).to(SUM_TYPE) * width - 0.5
+    y = tl.load(locations + 2 * sample + 1, mask=exists, other=0).to(SUM_TYPE) * height - 0.5
+    return x, y, tl.load(weights + sample, mask=exists, other=0).to(SUM_TYPE)
+
+
+@triton.jit
+def _cell(x, size, SUM_TYPE: tl.constexpr):
+    """The pixel before a coordinate, and how far it is from there to the next one, in [0, 1) or not a number."""
+    # Beyond one pixel outside nothing is left; clamping keeps the integers small. (It makes -1 of what is no number.)
+    clamped = tl.minimum(tl.maximum(x, -1.0), size.to(SUM_TYPE))
+    pixel = tl.floor(clamped)
+    return pixel.to(tl.int32), tl.where(x == x, clamped - pixel, x)
+
+
+@triton.jit
 def _corner(base, lines, columns, height, width, start, row_stride, channels, D: tl.constexpr):
     """Offsets (BLOCK_Q, BLOCK_D) of pixels, and which of them exist."""
     inside = (lines >= 0) & (lines < height) & (columns >= 0) & (columns < width)
@@ -124,32 +152,19 @@ def _forward_kernel(
     BLOCK_D: tl.constexpr,
     SUM_TYPE: tl.constexpr,
 ):
-    queries = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    image = (tl.program_id(1) // M).to(tl.int64)
-    head = tl.program_id(1) % M
+    exists, rows, base = _rows(num_tokens, num_queries, M, D, BLOCK_Q)
     channels = tl.arange(0, BLOCK_D)
-    exists = queries < num_queries
-    rows = (image * num_queries + queries) * M + head  # (BLOCK_Q,)
-    base = image * num_tokens * M * D + head * D + tl.zeros_like(rows)
     total = tl.zeros((BLOCK_Q, BLOCK_D), dtype=SUM_TYPE)
-    for level in tl.static_range(L):
+    # Loops, not unrolled: that would take five times as long to compile, and more registers than there are.
+    for level in range(L):
         height = tl.load(levels + 3 * level)
         width = tl.load(levels + 3 * level + 1)
         start = tl.load(levels + 3 * level + 2)
-        for point in tl.static_range(P):
+        for point in range(P):
             sample = rows * (L * P) + level * P + point
-            x = tl.load(locations + 2 * sample, mask=exists, other=0).to(SUM_TYPE) * width - 0.5
-            y = tl.load(locations + 2 * sample + 1, mask=exists, other=0).to(SUM_TYPE) * height - 0.5
-            weight = tl.load(weights + sample, mask=exists, other=0).to(SUM_TYPE)
-            # Beyond one pixel outside nothing is left; clamping keeps the integers small.
-            x = tl.minimum(tl.maximum(x, -1.0), width.to(SUM_TYPE))
-            y = tl.minimum(tl.maximum(y, -1.0), height.to(SUM_TYPE))
-            left = tl.floor(x)
-            top = tl.floor(y)
-            x1 = x - left
-            y1 = y - top
-            column = left.to(tl.int32)
-            line = top.to(tl.int32)
+            x, y, weight = _sample(locations, weights, sample, exists, height, width, SUM_TYPE)
+            column, x1 = _cell(x, width, SUM_TYPE)
+            line, y1 = _cell(y, height, SUM_TYPE)
             for corner in tl.static_range(4):
                 # Upper left, upper right, lower left, lower right. (A name for corner // 2 would make it a tensor.)
                 offsets, inside = _corner(
@@ -182,33 +197,20 @@ def _backward_kernel(
     BLOCK_D: tl.constexpr,
     SUM_TYPE: tl.constexpr,
 ):
-    queries = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    image = (tl.program_id(1) // M).to(tl.int64)
-    head = tl.program_id(1) % M
+    exists, rows, base = _rows(num_tokens, num_queries, M, D, BLOCK_Q)
     channels = tl.arange(0, BLOCK_D)
-    exists = queries < num_queries
-    rows = (image * num_queries + queries) * M + head  # (BLOCK_Q,)
-    base = image * num_tokens * M * D + head * D + tl.zeros_like(rows)
     mask = exists[:, None] & (channels < D)[None, :]
     out = tl.load(grad + rows[:, None] * D + channels[None, :], mask=mask, other=0).to(SUM_TYPE)
-    for level in tl.static_range(L):
+    for level in range(L):
         height = tl.load(levels + 3 * level)
         width = tl.load(levels + 3 * level + 1)
         start = tl.load(levels + 3 * level + 2)
-        for point in tl.static_range(P):
+        for point in range(P):
             sample = rows * (L * P) + level * P + point
-            x = tl.load(locations + 2 * sample, mask=exists, other=0).to(SUM_TYPE) * width - 0.5
-            y = tl.load(locations + 2 * sample + 1, mask=exists, other=0).to(SUM_TYPE) * height - 0.5
-            weight = tl.load(weights + sample, mask=exists, other=0).to(SUM_TYPE)
+            x, y, weight = _sample(locations, weights, sample, exists, height, width, SUM_TYPE)
             seen = (x > -1) & (x < width) & (y > -1) & (y < height)  # otherwise no move changes anything
-            x = tl.minimum(tl.maximum(x, -1.0), width.to(SUM_TYPE))
-            y = tl.minimum(tl.maximum(y, -1.0), height.to(SUM_TYPE))
-            left = tl.floor(x)
-            top = tl.floor(y)
-            x1 = x - left
-            y1 = y - top
-            column = left.to(tl.int32)
-            line = top.to(tl.int32)
+            column, x1 = _cell(x, width, SUM_TYPE)
+            line, y1 = _cell(y, height, SUM_TYPE)
             grad_x = tl.zeros((BLOCK_Q,), dtype=SUM_TYPE)
             grad_y = tl.zeros((BLOCK_Q,), dtype=SUM_TYPE)
             grad_weight = tl.zeros((BLOCK_Q,), dtype=SUM_TYPE)

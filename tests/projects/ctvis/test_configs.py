@@ -18,6 +18,7 @@ import projects
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.config import merge_config
 from vis_core.data import register_coco_video, register_shapes
+from vis_core.data.augmentation import build_clip_augmentation
 from vis_core.data.builtin import BUILTIN_SPLITS
 from vis_core.data.shapes import ShapesConfig
 from vis_core.engine import VideoTrainer
@@ -86,6 +87,14 @@ def test_train_and_evaluate_on_videos(tiny_config, tmp_path):
     assert 0 <= results["segm"]["AP"] <= 100
     entries = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
     assert entries and {len(entry["segmentations"]) for entry in entries} == {4}
+
+
+@pytest.mark.parametrize("name", ["coco_r50", "coco_swinl", "coco_swint"])
+def test_pretraining_scales_crops_and_flips_only(name):
+    cfg = merge_config(projects.default_config(), FOLDER / f"{name}.yaml")
+    chain = build_clip_augmentation(cfg, pseudo=True)
+    kinds = [type(getattr(step, "augmentation", step)).__name__ for step in chain.augmentations]
+    assert kinds == ["FlipByClip", "ResizeScale", "FixedSizeCrop"]
 
 
 def test_pretrain_and_evaluate_on_images(tiny_config, tmp_path):
