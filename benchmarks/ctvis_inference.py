@@ -66,6 +66,9 @@ def with_objects(net: nn.Module, height: int, width: int) -> nn.Module:
         head.predictor.class_embed.weight *= 8
         head.predictor.query_feat.weight *= 16
         head.predictor.query_embed.weight *= 16
+        for name, weight in head.predictor.named_parameters():
+            if name.startswith("transformer_") and name.endswith("out_proj.weight"):
+                weight *= 0.2
         for layer in head.predictor.mask_embed.layers:
             layer.bias.zero_()
         features, _ = head.pixel_decoder(net.backbone(net.preprocess_images([frame]).tensor))

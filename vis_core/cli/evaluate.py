@@ -48,21 +48,9 @@ def evaluate(
         tracks = Results.load(results)
     if not ground_truth.has_annotations:
         raise DataError(f"{gt}: there are no annotations, so there is no AP to compute (vis submit packs results)")
-    splits: dict[str, list[int] | None] = {"all": None if videos is None else _ids(videos)}
-    if long_videos is not None:
-        long_ids = set(_ids(long_videos))
-        selected = list(ground_truth.videos) if splits["all"] is None else splits["all"]
-        splits["short"] = [video_id for video_id in selected if video_id not in long_ids]
-        splits["long"] = [video_id for video_id in selected if video_id in long_ids]
+    splits = _splits(ground_truth, videos, long_videos)
     options = {"strict_lengths": not lenient, "strict_entries": not lenient, "workers": workers or os.cpu_count() or 1}
-    kinds = {"tube_mask": {"iou_type": "segm", "occlusion": ground_truth.has_occlusion}}
-    if boundary:
-        kinds["tube_boundary"] = {"iou_type": "boundary"}
-    metrics = {}
-    num_videos = len(ground_truth.videos) if splits["all"] is None else len(splits["all"])
-    for kind, choice in kinds.items():
-        with progress(f"evaluating {kind}", num_videos, "videos") as advance:
-            metrics[kind] = evaluate_splits(ground_truth, tracks, splits, progress=advance, **choice, **options)
+    metrics = _metrics(ground_truth, tracks, splits, boundary, options)
     content = {"results": str(results), "gt": str(gt)}
     content |= {kind: _content(by_split) for kind, by_split in metrics.items()}
     if hota:
@@ -87,6 +75,32 @@ def evaluate(
             strict_lengths=not lenient,
         )
         print(f"report: {report}", file=sys.stderr)
+
+
+def _splits(ground_truth: GroundTruth, videos: Path | None, long_videos: Path | None) -> dict[str, list[int] | None]:
+    """Ids of the videos to evaluate, None for every one, and apart those of short and of long ones where known."""
+    splits: dict[str, list[int] | None] = {"all": None if videos is None else _ids(videos)}
+    if long_videos is not None:
+        long_ids = set(_ids(long_videos))
+        selected = list(ground_truth.videos) if splits["all"] is None else splits["all"]
+        splits["short"] = [video_id for video_id in selected if video_id not in long_ids]
+        splits["long"] = [video_id for video_id in selected if video_id in long_ids]
+    return splits
+
+
+def _metrics(
+    ground_truth: GroundTruth, tracks: Results, splits: dict, boundary: bool, options: dict
+) -> dict[str, dict[str, TrackMetrics]]:
+    """By kind of IoU and split."""
+    kinds = {"tube_mask": {"iou_type": "segm", "occlusion": ground_truth.has_occlusion}}
+    if boundary:
+        kinds["tube_boundary"] = {"iou_type": "boundary"}
+    metrics = {}
+    num_videos = len(ground_truth.videos) if splits["all"] is None else len(splits["all"])
+    for kind, choice in kinds.items():
+        with progress(f"evaluating {kind}", num_videos, "videos") as advance:
+            metrics[kind] = evaluate_splits(ground_truth, tracks, splits, progress=advance, **choice, **options)
+    return metrics
 
 
 def _ids(path: Path) -> list[int]:
