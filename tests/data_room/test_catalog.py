@@ -135,6 +135,8 @@ def test_coco_with_its_own_classes(tmp_path):
         (["annotations", 0, "image_id"], 9, "image 9, annotation 1, field 'image_id': no such image"),
         (["annotations", 0, "segmentation"], {"size": [4, 5], "counts": [3]}, "field 'segmentation'.*add up to 3"),
         (["images", 0, "file_name"], "", "image 5, field 'file_name'"),
+        (["images", 0, "file_name"], "/etc/passwd", "image 5, field 'file_name': '/etc/passwd' leads out of root"),
+        (["images", 0, "file_name"], "../../x.jpg", "image 5, field 'file_name': '../../x.jpg' leads out of root"),
         (["images"], None, "'images' is missing"),
     ],
 )

@@ -114,6 +114,18 @@ def test_refined_masks_where_they_are(load):
     assert load(data, mask_field="segmentations_refined")[1]["annotations"][0][0]["bbox"] == [2, 1, 3, 2]
 
 
+def test_folders_that_are_links_are_followed(tmp_path):
+    """A data set linked together from several places; a name may wander as long as it stays below."""
+    data = content()
+    data["videos"][0]["file_names"] = ["7/a.jpg", "3/../7/./b.jpg"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "7").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "gt.json").write_text(json.dumps(data))
+    names = load_ytvis_json(tmp_path / "gt.json", tmp_path / "root")[1]["file_names"]
+    assert names == [f"{tmp_path}/root/7/a.jpg", f"{tmp_path}/root/3/../7/b.jpg"]
+
+
 def test_metadata_come_from_the_file(load):
     load(content(), dataset_name="records_fresh")
     metadata = MetadataCatalog.get("records_fresh")
@@ -160,6 +172,18 @@ BROKEN = {
     "mask size": (edit([*TRACK, "segmentations", 0, "size"], [H, H]), WHERE + "size"),
     "mask kind": (edit([*TRACK, "segmentations", 0], "mask"), WHERE + "neither a run-length mask nor"),
     "file names": (edit(["videos", 0, "file_names"], None), r"video 7, field 'file_names'"),
+    "absolute file": (
+        edit(["videos", 0, "file_names"], ["a", "/etc/passwd"]),
+        r"video 7, field 'file_names': '/etc/passwd'",
+    ),
+    "file above": (
+        edit(["videos", 0, "file_names"], ["a/../../b", "c"]),
+        r"video 7, field 'file_names'.*leads out of root",
+    ),
+    "file above, Windows": (
+        edit(["videos", 0, "file_names"], ["..\\b", "c"]),
+        r"video 7, field 'file_names'.*leads out",
+    ),
     "too few files": (edit(["videos", 0, "length"], 5), r"video 7, field 'length': is 5, but there are 2"),
     "no height": (edit(["videos", 0, "height"], None), r"video 7, field 'height'"),
     "video twice": (edit(["videos", 1, "id"], 7), r"video 7, field 'id': occurs twice"),

@@ -16,8 +16,9 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 from vis_core.data.annotation_file import read_annotation_file
-from vis_core.data.formats.paths import image_size, inside
+from vis_core.data.formats.paths import image_size
 from vis_core.data.formats.regions import annotation_rle
+from vis_core.data.paths import inside, leads_out
 from vis_core.errors import DataError
 
 _BOX_TOLERANCE = 1.5  # pixels that a box may differ from its mask's: others count pixels or corners
@@ -154,9 +155,9 @@ class _Checker:
             plain = [name.replace("\\", "/") for name in names]
             message = f"'{next(name for name in names if chr(92) in name)}' is a path of Windows only"
             self._error("file_names", message, **where, repair=_setter(entry, "file_names", plain))
-        outside = [name for name in names if name.startswith("/") or ".." in name.replace("\\", "/").split("/")]
-        if outside:
-            self._warning("file_names", f"'{outside[0]}' leads out of the folder of frames", **where)
+        outside = next((name for name in names if leads_out(name)), None)
+        if outside is not None:
+            self._error("file_names", f"{outside!r} leads out of the folder of frames", **where)
 
     def _frames(self, entry: dict, frames: Path, where: dict) -> None:
         size = (entry.get("height"), entry.get("width"))

@@ -16,6 +16,7 @@ from vis_core.data.annotation_file import fail, integer_field, read_annotation_f
 from vis_core.data.filtering import has_object
 from vis_core.data.masks import box_of_mask, checked_mask
 from vis_core.data.metadata import set_categories
+from vis_core.data.paths import below
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def _image_record(json_file: str, image: dict, image_root: str) -> dict:
     if not isinstance(name, str) or not name:
         fail(where, "file_name", "is missing")
     return {
-        "file_name": str(Path(image_root, name)),
+        "file_name": below(image_root, name, where, "file_name"),
         "height": integer_field(where, image, "height"),
         "width": integer_field(where, image, "width"),
         "image_id": image["id"],

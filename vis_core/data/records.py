@@ -18,6 +18,7 @@ from detectron2.structures import BoxMode
 from vis_core.data.annotation_file import fail, integer_field, read_annotation_file, read_categories
 from vis_core.data.masks import box_of_mask, checked_mask
 from vis_core.data.metadata import set_categories
+from vis_core.data.paths import below
 
 logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 10.0
@@ -93,7 +94,7 @@ def _video_record(json_file: str, video: dict, image_root: str) -> dict:
     if length > len(names):
         fail(where, "length", f"is {length}, but there are {len(names)} file_names")
     return {
-        "file_names": [str(Path(image_root, name)) for name in names[:length]],
+        "file_names": [below(image_root, name, where, "file_names") for name in names[:length]],
         "height": integer_field(where, video, "height"),
         "width": integer_field(where, video, "width"),
         "length": length,

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vis_core.data.paths import leads_out
 from vis_core.evaluation.diagnosis import TrackVerdict
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.results import Results
@@ -30,7 +31,8 @@ def picture_pair(
 ) -> tuple[str, str] | None:
     """Data addresses of two JPEGs, ground truth and results, of the frame in which most objects can be seen.
 
-    A correct track has the colour of its object. None if that frame's file is missing or not of the video's size.
+    A correct track has the colour of its object. None if that frame's file is missing or not of the video's size, or
+    its name leads out of ``frames``.
     """
     video = ground_truth.videos[video_id]
     objects = ground_truth.tracks(video_id)
@@ -38,6 +40,8 @@ def picture_pair(
     if not objects or not length:
         return None
     frame = max(range(length), key=lambda t: _visible([track.segmentations[t] for track in objects]))
+    if leads_out(video.file_names[frame]):
+        return None
     image = cv2.imread(str(frames / video.file_names[frame]))
     if image is None or image.shape[:2] != video.size:
         return None

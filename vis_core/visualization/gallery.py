@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from vis_core.data.formats.labels import Labels, Video
-from vis_core.data.formats.paths import inside
 from vis_core.data.frame_source import ImageSource
+from vis_core.data.paths import inside
 from vis_core.tube import Tube
 from vis_core.visualization.overlay import OverlayDrawer
 

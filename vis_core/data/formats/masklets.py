@@ -16,7 +16,6 @@ from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, Writ
 from vis_core.data.formats.paths import (
     copy_frame,
     has_list,
-    inside,
     list_files,
     list_images,
     new_file,
@@ -24,6 +23,7 @@ from vis_core.data.formats.paths import (
     relative_name,
 )
 from vis_core.data.formats.regions import annotation_rle
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
 from vis_core.tube import encode_masks
 

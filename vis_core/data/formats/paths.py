@@ -1,4 +1,4 @@
-"""Names from label files, kept inside their folder; output that appears whole or not at all."""
+"""Files and folders of labels; output that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from vis_core.data.frame_source import IMAGE_SUFFIXES, natural_key
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
-
-
-def inside(root: Path, name: str, where: str) -> Path:
-    """``root / name`` for a name that came out of a file.
-
-    Raises DataError if it leads out of ``root``: by "..", as an absolute path, or through a link.
-    """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise DataError(f"{where}: {name!r} is not a file name")
-    path = root / name.replace("\\", "/")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{where}: '{name}' leads out of {root}; only files below it are touched")
-    return path
 
 
 def relative_name(path: Path, root: Path) -> str:
