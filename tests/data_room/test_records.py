@@ -110,6 +110,8 @@ def test_refined_masks_where_they_are(load):
     data["annotations"][0]["bboxes"] = None
     record = load(data, mask_field="segmentations_refined")[1]
     assert record["annotations"][0] == [] and record["annotations"][1][0]["bbox"] == [0, 0, W, H]
+    data["annotations"][0]["segmentations_refined"] = None
+    assert load(data, mask_field="segmentations_refined")[1]["annotations"][0][0]["bbox"] == [2, 1, 3, 2]
     del data["annotations"][0]["segmentations_refined"]
     assert load(data, mask_field="segmentations_refined")[1]["annotations"][0][0]["bbox"] == [2, 1, 3, 2]
 
@@ -159,6 +161,8 @@ BROKEN = {
     "short mask list": (edit([*TRACK, "segmentations"], [None]), WHERE + "'segmentations': has 1 entries.*2 frames"),
     "short box list": (edit([*TRACK, "bboxes"], [[1, 1, 2, 2]]), WHERE + "'bboxes': has 1 entries"),
     "no masks": (edit([*TRACK, "segmentations"], None), WHERE + "'segmentations': is missing"),
+    "no object": (edit(["annotations", 0], 5), r"gt\.json, field 'annotations': entry 5 is not an object"),
+    "unhashable category": (edit([*TRACK, "category_id"], [9]), WHERE + r"'category_id': \[9\] is not among"),
     "bad box": (edit([*TRACK, "bboxes"], [[1, 2, 3], None]), WHERE + "frame 0.*'bboxes'.*x, y, w, h"),
     "unknown category": (edit([*TRACK, "category_id"], 5), WHERE + "'category_id': 5 is not among"),
     "unknown video": (edit([*TRACK, "video_id"], 8), r"video 8, annotation 1.*'video_id': no such video"),
