@@ -62,8 +62,10 @@ def test_contact_sheet(num_frames, shown, grid, tmp_path):
     first, last = image[20, 40], image[(grid[0] - 1) * 106 + 20, ((shown - 1) % 4) * 206 + 40]
     assert first[0] == 0 and last[0] == 255 * (num_frames - 1) // num_frames
     assert sheet.save(tmp_path / "sheet.png").stat().st_size > 0
-    with pytest.raises(DataError, match="cannot be written"):
-        sheet.save(tmp_path / "none" / "sheet.png")
+    for place in ("sheet.png/sheet.png", "sheet.nothing"):  # below a file; of an unknown kind
+        with pytest.raises(DataError, match=f"{place}: cannot be written"):
+            sheet.save(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def test_panels(truth, tmp_path):

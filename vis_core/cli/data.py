@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
+from vis_core.atomic import write_json, write_text
 from vis_core.cli.progress import progress
 from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
 from vis_core.data.annotation_file import read_annotation_file
 from vis_core.data.extract import extract_frames
 from vis_core.data.formats import FORMATS, ReadOptions, WriteOptions, detect_format, read_labels, write_labels
-from vis_core.data.formats.paths import new_folder, write_json
+from vis_core.data.formats.paths import new_folder
 from vis_core.data.shapes import ShapesConfig, generate_shapes
 from vis_core.data.split import part_of, split_videos
 from vis_core.data.statistics import Statistics, data_statistics
@@ -262,11 +263,7 @@ def frames(
 
 
 def _write_page(page: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as e:
-        raise DataError(f"{path}: cannot be written ({e.strerror})") from e
+    write_text(page, path)
     typer.echo(f"page: {path}", err=True)
 
 

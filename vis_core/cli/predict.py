@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from detectron2.config import CfgNode
 
-from vis_core.checkpoint.files import write_text
+from vis_core.atomic import write_json
 from vis_core.cli.progress import progress
 from vis_core.config import check_device, merge_config
 from vis_core.data import FrameSource, open_video
@@ -125,7 +125,7 @@ def write_results(out: Path, source: FrameSource, tubes: list[Tube], class_names
     """Write ``results.json`` (YouTube-VIS results form, category ids 1..C) and ``video.json``, which describes the
     video and the classes in the form of a YouTube-VIS annotation file."""
     entries = [{**tube.to_json(1, tube.category + 1), "track_id": tube.track_id} for tube in tubes]
-    write_text(json.dumps(entries), out / "results.json")
+    write_json(entries, out / "results.json")
     names = class_names or [str(c) for c in range(max((tube.category for tube in tubes), default=-1) + 1)]
     description = {
         "videos": [
@@ -139,7 +139,7 @@ def write_results(out: Path, source: FrameSource, tubes: list[Tube], class_names
         ],
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(names)],
     }
-    write_text(json.dumps(description), out / "video.json")
+    write_json(description, out / "video.json")
 
 
 def _config(model: str, config_file: Path | None, weights: str, opts: list[str], device: str) -> CfgNode:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vis_core.atomic import replacing
 from vis_core.errors import DataError
 
 VOID = 255  # neither object nor background
@@ -24,12 +25,11 @@ def label_colors() -> np.ndarray:
 
 
 def write_label_map(path: str | Path, labels: np.ndarray) -> None:
-    """Save labels uint8 (H, W); folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Save labels uint8 (H, W); folders are made. Raises DataError if the place cannot be written."""
     image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8)).convert("P")
     image.putpalette(label_colors().ravel().tolist())
-    image.save(path)
+    with replacing(path) as partial:
+        image.save(partial)
 
 
 def read_label_map(path: str | Path) -> np.ndarray:

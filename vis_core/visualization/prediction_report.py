@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from vis_core.evaluation.submission import replacing
+from vis_core.atomic import write_text
 from vis_core.tube import Tube
 from vis_core.visualization import prediction_report_charts as charts
 from vis_core.visualization.colors import text_color, track_color
@@ -79,8 +79,7 @@ def write_prediction_report(
         # "</script>" in a class name must not end the script.
         data=json.dumps(data).replace("<", "\\u003c"),
     )
-    with replacing(path) as name:
-        Path(name).write_text(page, encoding="utf-8")
+    write_text(page, path)
 
 
 class _Track:

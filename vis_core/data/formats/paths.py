@@ -1,10 +1,9 @@
-"""Files and folders of labels; output that appears whole or not at all."""
+"""Files and folders of labels; folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import mmap
-import os
 import re
 import shutil
 import tempfile
@@ -102,19 +101,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_json(content: object, path: Path) -> None:
-    """Write a json file at once or not at all. Raises DataError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be written ({e.strerror})") from e
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def new_file(root: Path, name: str) -> Path:

@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 
 import pycocotools.mask as coco_mask
 
+from vis_core.atomic import write_json
 from vis_core.data.annotation_file import fail, integer_field, read_annotation_file, read_categories
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, unique_name
-from vis_core.data.formats.paths import has_list, write_json
+from vis_core.data.formats.paths import has_list
 from vis_core.data.formats.regions import annotation_rle
 
 
