@@ -8,6 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from vis_core.data import dataset_metadata, load_coco_json, register_coco_video, register_ytvis
 from vis_core.data.builtin import BUILTIN_SPLITS, Split, find_files
 from vis_core.data.categories import YTVIS_2019
+from vis_core.data.datasets_root import datasets_root
+from vis_core.data.shapes import register
 from vis_core.errors import ConfigError, DataError
 
 VIDEO = {"id": 1, "height": 4, "width": 4, "file_names": ["a.jpg"]}
@@ -94,6 +96,15 @@ def test_public_set_is_looked_for_when_it_is_used(tmp_path, monkeypatch):
     (tmp_path / "ytvis_2019/valid_all_frames/JPEGImages").mkdir(parents=True)
     assert len(DatasetCatalog.get("ytvis_2019_val_all_frames")) == 1
     assert MetadataCatalog.get("ytvis_2019_val_all_frames").json_file == str(path)
+
+
+def test_the_home_folder_in_the_root_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+    roots = []
+    monkeypatch.setattr(register, "register_shapes", lambda name, config, root: roots.append(root))
+    register.register_shapesvis()
+    assert {*roots, datasets_root() / "shapesvis"} == {tmp_path / "data" / "shapesvis"}
 
 
 # ------------------------------------------------------------------------------------------------ COCO

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -32,14 +32,14 @@ PREFETCH_FRAMES = 4
 _MAX_REPORTS = 10
 
 
-class FrameReader:
+class FrameReader(ABC):
     """Reads single frames of a source; it may hold an open file. One thread at a time."""
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
         """Frame ``index`` (0 <= index < length), (H, W, 3) uint8 RGB. Raises DataError if it cannot be read."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027: readers that hold nothing open have nothing to do
         """Release what is held open."""
 
 

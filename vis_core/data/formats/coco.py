@@ -25,10 +25,12 @@ _BOX_NOTE = "objects have only a box: the box became their mask"
 
 
 def detect_video(source: Path) -> bool:
+    """Whether ``source`` is a json file of images and videos."""
     return source.suffix == ".json" and has_list(source, "images") and has_list(source, "videos")
 
 
 def detect_images(source: Path) -> bool:
+    """Whether ``source`` is a json file of images, and not of videos."""
     return source.suffix == ".json" and has_list(source, "images") and not has_list(source, "videos")
 
 

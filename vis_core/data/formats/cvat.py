@@ -29,6 +29,7 @@ _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton")
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is an XML file, or a folder with one below it."""
     if source.is_dir():
         return bool(list_files(source, (".xml",), recursive=True))
     return source.suffix.lower() == ".xml"

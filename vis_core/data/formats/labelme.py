@@ -38,6 +38,7 @@ _VERSION = "5.4.1"
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder with json files below it that hold "shapes"."""
     if not source.is_dir():
         return False
     files = [path for path in list_files(source, (".json",), recursive=True) if path.name != sidecar.NAME]

@@ -31,6 +31,7 @@ _STEP = 4  # frames of the video between two labelled ones
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a json file with a "masklet", or a folder with such files below it."""
     files = list_files(source, (".json",), recursive=True) if source.is_dir() else [source]
     return any(path.suffix == ".json" and has_list(path, "masklet") for path in files[:5])
 

@@ -28,6 +28,7 @@ Masks = dict[int, dict[int, dict]]  # frame number -> object id -> RLE
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder with text files or label maps where MOTS has them."""
     return source.is_dir() and bool(_text_files(source) or _map_folders(source))
 
 

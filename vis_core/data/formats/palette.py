@@ -31,6 +31,7 @@ _VOID = 255
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder of label maps, or has one named ``Annotations``."""
     return _annotation_root(source) is not None
 
 

@@ -14,6 +14,7 @@ from vis_core.data.formats.regions import annotation_rle
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a json file of videos, and not of images."""
     return source.suffix == ".json" and has_list(source, "videos") and not has_list(source, "images")
 
 
