@@ -133,6 +133,22 @@ def test_a_track_without_any_mask_is_dropped(check):
     assert [track["id"] for track in data["annotations"]] == [2]
 
 
+def test_boxes_and_areas_of_a_malformed_mask_are_left_alone(check):
+    data = content()
+    track = data["annotations"][0]
+    track["segmentations"][1] = {"size": [H, W], "counts": "oops"}
+    track |= {"bboxes": [[1, 1, 1, 1], [2.0, 3.0, 6.0, 6.0]], "areas": [99, 36]}
+    before = copy.deepcopy(track)
+    data, problems = check(data)
+    assert [(p.severity, p.field, p.frame, p.repair is not None) for p in problems] == [
+        ("error", "segmentations", 1, False),
+        ("warning", "bboxes", 0, False),
+        ("warning", "areas", 0, False),
+    ]
+    repair(problems)
+    assert data["annotations"][0] == before
+
+
 def test_the_same_track_twice(check):
     data = content()
     data["annotations"].append({**data["annotations"][0], "id": 7})

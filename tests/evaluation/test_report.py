@@ -129,6 +129,17 @@ def test_a_name_that_leads_out_of_the_folder_of_frames_gets_no_picture(data, tmp
     assert "<img" not in report(data, tmp_path / "report.html", frames=tmp_path / "frames")
 
 
+@pytest.mark.parametrize("objects", [True, False])
+def test_a_page_without_numbers_is_still_drawn(objects, data, tmp_path):
+    """Results without any track; and a class list without any object."""
+    gt = json.loads(data[0].read_text())
+    data[0].write_text(json.dumps(gt if objects else {**gt, "annotations": []}))
+    data[1].write_text("[]")
+    page = report(data, tmp_path / "report.html")
+    assert "nan" not in page
+    assert ("width:100.00%" in page) == objects
+
+
 def test_only_the_chosen_videos(data, tmp_path):
     page = report(data, tmp_path / "report.html", video_ids=[1])
     assert "1 videos, 2 objects, 2 tracks" in page and "video 2" not in page

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vis_core.atomic import write_json, write_text
+from vis_core.atomic import replacing, write_json, write_text
 from vis_core.cli.progress import progress
 from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
@@ -90,7 +90,8 @@ def check(
     json_file: Json,
     frames: Frames = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Repair what follows from the rest of the file; the old one stays as .bak.")
+        bool,
+        typer.Option("--fix", help="Repair what follows from the rest; the file as it was stays as .bak, .bak2 ..."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -104,7 +105,7 @@ def check(
     repaired = 0
     if fix and any(problem.repair for problem in problems):
         repaired = repair(problems)
-        shutil.copyfile(json_file, json_file.with_name(json_file.name + ".bak"))
+        _keep(json_file)
         write_json(data, json_file)
         data, problems = check_annotations(json_file, frames, _track)
     errors = sum(1 for problem in problems if problem.severity == "error")
@@ -260,6 +261,16 @@ def frames(
         with progress(f"reading {path.name}", len(source)) as advance:
             count = extract_frames(source, out / path.stem, every, short_side, advance)
         print(f"{out / path.stem}: {count} frames")
+
+
+def _keep(path: Path) -> None:
+    """Copy a file that is about to be replaced to the first free one of .bak, .bak2 and so on."""
+    backup, number = path.with_name(f"{path.name}.bak"), 1
+    while backup.exists():
+        number += 1
+        backup = path.with_name(f"{path.name}.bak{number}")
+    with replacing(backup) as partial:
+        shutil.copyfile(path, partial)
 
 
 def _write_page(page: str, path: Path) -> None:

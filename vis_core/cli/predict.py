@@ -82,7 +82,8 @@ def predict(
         print(json.dumps(summary, indent=1))
         return
     print(
-        f"{summary['tubes']} tubes, {summary['shown']} with score >= {score:g}, in {out}: {', '.join(summary['files'])}"
+        f"{summary['tubes']} tubes, {summary['shown']} objects drawn (score >= {score:g}), in {out}: "
+        f"{', '.join(summary['files'])}"
     )
 
 
@@ -95,7 +96,9 @@ def segment(
     pictures: Pictures = Pictures(),
 ) -> dict:
     """Run the model of ``cfg`` over ``video`` and write overlay.mp4, results.json, video.json and ``pictures`` into
-    ``out``. Tubes below ``score`` are written but not drawn. Returns a summary that json can hold.
+    ``out``. Tubes below ``score``, and all but the best of one object, are written but not drawn.
+
+    Returns a summary that json can hold: "tubes" counts all that were written, "shown" the objects drawn.
     """
     source = open_video(video, skip_bad=skip_bad_frames)
     predictor = VideoPredictor(cfg)
@@ -115,7 +118,7 @@ def segment(
         "frames": len(source),
         "frames_per_second": round(len(source) / seconds, 2),
         "tubes": len(tubes),
-        "shown": sum(tube.score >= score for tube in tubes),
+        "shown": len(shown),
         "out": str(out),
         "files": files,
     }

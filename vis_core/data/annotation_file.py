@@ -72,13 +72,13 @@ def is_key_of(value: object, entries: Mapping) -> bool:
     return isinstance(value, Hashable) and value in entries
 
 
-def integer_field(where: str, entry: dict, field: str) -> int:
-    """``entry[field]`` as a positive integer."""
+def integer_field(where: str, entry: dict, field: str, positive: bool = True) -> int:
+    """``entry[field]`` as an integer; ids may be 0 or less (``positive=False``). Raises DataError for anything else."""
     value = entry.get(field)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        fail(where, field, f"expected a positive integer, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or (positive and value <= 0):
+        fail(where, field, f"expected {'a positive' if positive else 'an'} integer, found {value!r}")
     return value
 
 

@@ -39,7 +39,7 @@ class FrameReader(ABC):
     def read(self, index: int) -> np.ndarray:
         """Frame ``index`` (0 <= index < length), (H, W, 3) uint8 RGB. Raises DataError if it cannot be read."""
 
-    def close(self) -> None:  # noqa: B027: readers that hold nothing open have nothing to do
+    def close(self) -> None:  # noqa: B027  (readers that hold nothing open)
         """Release what is held open."""
 
 

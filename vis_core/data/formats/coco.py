@@ -42,11 +42,12 @@ def read_video(source: Path, options: ReadOptions) -> Labels:
     images = _images(source, data)
     groups: dict[int, list[dict]] = {}
     for image in images.values():
-        groups.setdefault(integer_field(f"{source}: image {image['id']}", image, "video_id"), []).append(image)
+        number = integer_field(f"{source}: image {image['id']}", image, "video_id", positive=False)
+        groups.setdefault(number, []).append(image)
     labels = Labels(categories=class_ids(source, data), frames=options.frames)
     taken: set[str] = set()
     for entry in data["videos"]:
-        number = integer_field(f"{source}: videos", entry, "id")
+        number = integer_field(f"{source}: videos", entry, "id", positive=False)
         if number not in groups:
             labels.notes["videos without images were left out"] += 1
             continue

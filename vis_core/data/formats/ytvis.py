@@ -52,7 +52,7 @@ def read(source: Path, options: ReadOptions) -> Labels:
                 category=names[entry["category_id"]],
                 masks={t: rle for t, rle in rles.items() if rle},
                 iscrowd=bool(entry.get("iscrowd")),
-                id=integer_field(where, entry, "id"),
+                id=integer_field(where, entry, "id", positive=False),
             )
         )
     return labels
