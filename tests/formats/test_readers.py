@@ -371,7 +371,7 @@ def test_davis_2016_and_the_folder_of_its_resolution(tmp_path):
 
 def test_davis_refuses(tmp_path):
     write_frames(tmp_path / "Annotations" / "v", ["0.png"])
-    refused(tmp_path, "has RGB colours")
+    refused(tmp_path, "its pixels are RGB")
     palette_png(tmp_path / "Annotations" / "v" / "0.png", np.zeros((H, W)))
     palette_png(tmp_path / "Annotations" / "v" / "1.png", np.zeros((H, W + 1)))
     refused(tmp_path, "label maps of different sizes")

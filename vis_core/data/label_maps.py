@@ -11,6 +11,8 @@ from vis_core.atomic import replacing
 from vis_core.errors import DataError
 
 VOID = 255  # neither object nor background
+_MODES = ("P", "L", "1")  # Pillow's names
+_TWO_BYTE_MODES = ("I", "I;16", "I;16B")
 
 
 def label_colors() -> np.ndarray:
@@ -32,12 +34,16 @@ def write_label_map(path: str | Path, labels: np.ndarray) -> None:
         image.save(partial)
 
 
-def read_label_map(path: str | Path) -> np.ndarray:
-    """Labels uint8 (H, W). Raises DataError naming the file, also if its pixels are colours instead of labels."""
+def read_label_map(path: str | Path, two_bytes: bool = False) -> np.ndarray:
+    """Labels uint8 (H, W) of a palette or grey image; with ``two_bytes`` int64, as MOTS keeps larger numbers.
+
+    Raises DataError naming the file, also if its pixels are colours instead of labels.
+    """
+    modes = _MODES + _TWO_BYTE_MODES if two_bytes else _MODES
     try:
         with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise DataError(f"{path}: expected a palette image, its pixels are {image.mode}")
-            return np.array(image, dtype=np.uint8)
-    except OSError as e:
+            if image.mode not in modes:
+                raise DataError(f"{path}: expected a palette or grey image of labels, its pixels are {image.mode}")
+            return np.array(image, dtype=np.int64 if two_bytes else np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise DataError(f"{path}: cannot be read as an image ({' '.join(str(e).split())})") from e
