@@ -97,7 +97,7 @@ def test_check_tells_repairs_and_ends_with_a_status(own):
 
 def test_stats_as_text_json_and_page(own, tmp_path):
     result = ok("stats", own, "--html", tmp_path / "pages" / "stats.html")
-    assert "classes that meet in a video" in result.stdout
+    assert "classes that meet in a video" in result.stdout and "frames per track" in result.stdout
     assert "<svg" in (tmp_path / "pages" / "stats.html").read_text()
     summary = json.loads(ok("stats", own, "--json").stdout)["summary"]
     assert (summary["videos"], summary["frames"]) == (4, 12)

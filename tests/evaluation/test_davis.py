@@ -320,7 +320,7 @@ def test_palette_files(tmp_path):
         assert np.array(image.convert("RGB"))[0, :4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert len(np.unique(label_colors(), axis=0)) == 256
     Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"b\.png: expected a palette image, its pixels are RGB"):
+    with pytest.raises(DataError, match=r"b\.png: expected a palette or grey image of labels, its pixels are RGB"):
         read_label_map(tmp_path / "b.png")
     (tmp_path / "c.png").write_text("no")
     with pytest.raises(DataError, match=r"c\.png: cannot be read as an image"):

@@ -128,7 +128,7 @@ class _Checker:
                     self._error(side, f"expected a positive integer, found {entry.get(side)!r}", **where)
             names = entry.get("file_names")
             if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-                self._error("file_names", "expected a list of file names, one a frame", **where)
+                self._error("file_names", "expected a list of file names, one per frame", **where)
                 continue
             self._length(entry, len(names), where)
             self._file_names(entry, where)
@@ -219,7 +219,7 @@ class _Checker:
             length = len(video["file_names"]) if isinstance(video.get("file_names"), list) else None
         if not isinstance(masks, list):
             self._error(
-                "segmentations", "is missing" if masks is None else "expected a list, one mask a frame", **where
+                "segmentations", "is missing" if masks is None else "expected a list, one mask per frame", **where
             )
             return None, set()
         if length is not None and len(masks) != length:
@@ -259,7 +259,7 @@ class _Checker:
             self._warning("bboxes", "is missing; it follows from the masks", **where, repair=put)
             return
         if not isinstance(boxes, list) or len(boxes) != len(rles):
-            self._error("bboxes", f"expected a list of {len(rles)}, one a frame", **where, repair=put)
+            self._error("bboxes", f"expected a list of {len(rles)}, one per frame", **where, repair=put)
             return
         for t, (box, wanted) in enumerate(zip(boxes, right)):
             if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
@@ -279,7 +279,7 @@ class _Checker:
         right = [int(coco_mask.area(rle)) if rle else None for rle in rles]
         put = None if broken else _setter(entry, "areas", right)
         if not isinstance(areas, list) or len(areas) != len(rles):
-            self._error("areas", f"expected a list of {len(rles)}, one a frame", **where, repair=put)
+            self._error("areas", f"expected a list of {len(rles)}, one per frame", **where, repair=put)
             return
         for t, (area, wanted) in enumerate(zip(areas, right)):
             if t in broken:

@@ -29,7 +29,7 @@ MASKS = ("Annotations_unsupervised/480p", "Annotations/480p")
 
 @dataclass(frozen=True)
 class DavisFolders:
-    """Where one split lies: a text file with a video name a line, the folder of the videos' frames and of their masks
+    """Where one split lies: a text file with a video name per line, the folder of the videos' frames and of their masks
     (None: no ground truth)."""
 
     video_list: Path

@@ -50,7 +50,7 @@ class FrameSource(Sequence):
 
     Attributes:
         name: for messages and file names of results.
-        fps: frames a second (the mean, where they are not evenly spaced).
+        fps: frames per second (the mean, where they are not evenly spaced).
         skip_bad: see the module's text.
         prefetch_frames: how many frames an iteration reads ahead.
     """

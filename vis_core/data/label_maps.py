@@ -1,4 +1,4 @@
-"""Label maps in palette PNG files, as DAVIS keeps masks: one byte a pixel, 0 = background, k = object k."""
+"""Label maps in palette PNG files, as DAVIS keeps masks: one byte per pixel, 0 = background, k = object k."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _video_record(json_file: str, video: dict, image_root: str) -> dict:
     where = f"{json_file}: video {video['id']}"
     names = video.get("file_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        fail(where, "file_names", "expected a list of file names, one a frame")
+        fail(where, "file_names", "expected a list of file names, one per frame")
     length = integer_field(where, video, "length") if video.get("length") is not None else len(names)
     if length > len(names):
         fail(where, "length", f"is {length}, but there are {len(names)} file_names")

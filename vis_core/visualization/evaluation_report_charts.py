@@ -23,7 +23,7 @@ def cards(values: dict[str, str]) -> str:
 
 
 def category_bars(rows: Sequence[tuple[str, float, float, int, int]]) -> str:
-    """One row a class: name, AP (bar), AP50 (tick), number of objects and of tracks. NaN: the class has no objects."""
+    """One row per class: name, AP (bar), AP50 (tick), numbers of objects and tracks. NaN: the class has no objects."""
     head = "".join(f'<span class="head num">{text}</span>' for text in ("AP", "AP50", "objects", "tracks"))
     lines = [f'<div class="bars"><span></span><span class="head">AP, and AP50 as a tick</span>{head}']
     for name, ap, ap50, objects, tracks in rows:

@@ -35,7 +35,7 @@ def gallery_page(
     Args:
         frames: folder that the file names are relative to.
         videos: those of ``labels`` to show.
-        num_frames: pictures a video, evenly spread over it.
+        num_frames: pictures per video, evenly spread over it.
         width: of a picture in pixels.
 
     Raises DataError for frames that cannot be read or are not of the video's size.

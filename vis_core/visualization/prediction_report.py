@@ -73,7 +73,7 @@ def write_prediction_report(
         scores=(
             charts.curves([track.tube.frame_scores or () for track in tracks], colors, "score", top=1.0)
             if scores
-            else '<p class="soft">This model gives one score a track, none a frame.</p>'
+            else '<p class="soft">This model gives one score per track, none per frame.</p>'
         ),
         plot_width=charts.PLOT_WIDTH,
         # "</script>" in a class name must not end the script.

@@ -25,7 +25,7 @@ class SideBySide:
 
     Args:
         path: the file.
-        fps: frames a second.
+        fps: frames per second.
         truth: draws the ground truth; None: two panels. It has the scale of the drawn frames.
     """
 

@@ -1,4 +1,4 @@
-"""COCO json with one annotation an object and frame, tied together over the frames.
+"""COCO json with one annotation per object and frame, tied together over the frames.
 
 CocoVID (mmtracking): "videos"; images with ``video_id`` and ``frame_id``; annotations with ``instance_id``.
 Plain COCO: images only; a video is a folder of them; annotations with a track id under one of several names.

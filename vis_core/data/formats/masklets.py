@@ -1,6 +1,6 @@
 """SA-V, the videos of SAM 2: one json a video, ``masklet[frame][object]`` run lengths, no classes.
 
-Labels are at 6 frames a second, every fourth frame of the video.
+Labels are at 6 frames per second, every fourth frame of the video.
 """
 
 from __future__ import annotations

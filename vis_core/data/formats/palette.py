@@ -82,7 +82,7 @@ def write(labels: Labels, folder: Path, options: WriteOptions) -> None:
 
 
 def _annotation_root(source: Path) -> Path | None:
-    """The folder that holds one folder of maps a video."""
+    """The folder that holds one folder of maps per video."""
     if not source.is_dir():
         return None
     for folder in (source, *(source / name for name in _FOLDERS)):

@@ -1,4 +1,4 @@
-"""YouTube-VIS json: one annotation a track, one mask a frame. What training and evaluation read."""
+"""YouTube-VIS json: one annotation per track, one mask per frame. What training and evaluation read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(source: Path, options: ReadOptions) -> Labels:
             fail(where, "category_id", f"{entry.get('category_id')!r} is not among the file's categories")
         masks = entry.get("segmentations")
         if not isinstance(masks, list) or len(masks) != len(video.file_names):
-            fail(where, "segmentations", f"expected a list of {len(video.file_names)}, one a frame")
+            fail(where, "segmentations", f"expected a list of {len(video.file_names)}, one per frame")
         rles = {
             t: annotation_rle(f"{where}, frame {t}", "segmentations", mask, video.height, video.width)
             for t, mask in enumerate(masks)
@@ -118,7 +118,7 @@ def _video(source: str, entry: dict, taken: set[str]) -> Video:
     where = f"{source}: video {entry['id']}"
     names = entry.get("file_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        fail(where, "file_names", "expected a list of file names, one a frame")
+        fail(where, "file_names", "expected a list of file names, one per frame")
     length = integer_field(where, entry, "length") if entry.get("length") is not None else len(names)
     if length > len(names):
         fail(where, "length", f"is {length}, but there are {len(names)} file_names")
