@@ -252,6 +252,19 @@ def counts_as_bytes(counts, what: str = "mask") -> bytes:
     return compress_counts(counts, what)
 
 
+def compressed(rle: dict | None, what: str = "mask") -> dict | None:
+    """An RLE in any of the three spellings of its counts as ``{"size": [H, W], "counts": str}``; a falsy one as None.
+
+    Raises DataError if it is malformed.
+    """
+    if not rle:
+        return None
+    height, width = check_size(rle["size"], what)
+    found = {"size": [height, width], "counts": counts_as_bytes(rle["counts"], what)}
+    area(found, what)
+    return {**found, "counts": found["counts"].decode("ascii")}
+
+
 def decode_many(
     chars: np.ndarray, begins: np.ndarray, num_pixels: np.ndarray, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from vis_core import rle as codec
-from vis_core.errors import DataError
 
 RLE = dict
 
@@ -106,21 +105,6 @@ class Tube:
             "score": float(self.score),
             "segmentations": list(self.segmentations),
         }
-
-    @classmethod
-    def from_json(cls, entry: dict, category: int | None = None) -> Tube:
-        """Inverse of :meth:`to_json`. Raises DataError that names a missing or malformed field."""
-        for key in ("category_id", "score", "segmentations"):
-            if key not in entry:
-                raise DataError(f"result of video {entry.get('video_id')}: field '{key}' is missing")
-        if not isinstance(entry["segmentations"], list):
-            raise DataError(f"result of video {entry.get('video_id')}: 'segmentations' is not a list")
-        return cls(
-            category=entry["category_id"] if category is None else category,
-            score=entry["score"],
-            segmentations=entry["segmentations"],
-            track_id=entry.get("track_id"),
-        )
 
 
 class _Track:

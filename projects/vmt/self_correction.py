@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from vis_core.checkpoint.files import write_text
+from vis_core.atomic import write_json
 from vis_core.cli.failures import one_line_errors
 from vis_core.data.annotation_file import read_annotation_file
 from vis_core.data.masks import checked_mask
@@ -133,7 +133,7 @@ def main() -> None:
         raise DataError(f"{args.results}: cannot be read as a results file: {e}") from e
     data, count = corrected(data, results, args.threshold)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(data), args.output)
+    write_json(data, args.output)
     print(f"{args.output}: {count} of {len(data['annotations'])} tracks take over a prediction's masks")
 
 

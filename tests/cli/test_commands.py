@@ -11,10 +11,12 @@ import torch
 from small_config import CONFIG, OPTIONS, small_config
 from typer.testing import CliRunner
 
+from vis_core.cli import predict
 from vis_core.cli.main import app
 from vis_core.data import open_video
 from vis_core.engine import VideoTrainer
 from vis_core.evaluation import GroundTruth, Results
+from vis_core.tube import Tube
 from vis_core.visualization.video_writer import VideoWriter
 
 SMALL = [arg for key, value in OPTIONS.items() for arg in ("--set", f"{key}={value}")]
@@ -67,6 +69,24 @@ def test_predict_writes_video_and_results(video, weights, tmp_path):
     with av.open(str(tmp_path / "overlay.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_predict_counts_what_is_drawn(video, tmp_path, monkeypatch):
+    """One object under two classes, drawn once; one below the score."""
+    masks = [None] * 7
+
+    class Predictor:
+        class_names, cfg = ["cat", "dog"], None
+
+        def __init__(self, cfg):
+            pass
+
+        def __call__(self, source, on_frame):
+            return [Tube(0, 0.9, masks, 1), Tube(1, 0.8, masks, 1), Tube(0, 0.1, list(masks), 2)]
+
+    monkeypatch.setattr(predict, "VideoPredictor", Predictor)
+    summary = predict.segment(None, video, tmp_path, 0.5)
+    assert (summary["tubes"], summary["shown"]) == (3, 1)
 
 
 def test_prediction_does_not_depend_on_how_the_video_is_given(video, weights, tmp_path):

@@ -84,12 +84,20 @@ def test_check_tells_repairs_and_ends_with_a_status(own):
     result = vis("check", own, "--fix")
     assert result.exit_code == 1 and "1 errors, 0 warnings, 1 repaired" in result.output
     assert json.loads((own.parent / "all.json.bak").read_text()) == content
-    assert json.loads(own.read_text())["annotations"][0]["areas"][0] != 1
+    fixed = json.loads(own.read_text())
+    assert fixed["annotations"][0]["areas"][0] != 1
+    vis("check", own, "--fix")
+    assert not (own.parent / "all.json.bak2").exists(), "nothing was repaired"
+    fixed["annotations"][0]["areas"][0] = 2
+    own.write_text(json.dumps(fixed))
+    vis("check", own, "--fix")
+    assert json.loads((own.parent / "all.json.bak").read_text()) == content, "the original stays"
+    assert json.loads((own.parent / "all.json.bak2").read_text()) == fixed
 
 
 def test_stats_as_text_json_and_page(own, tmp_path):
     result = ok("stats", own, "--html", tmp_path / "pages" / "stats.html")
-    assert "classes that meet in a video" in result.stdout
+    assert "classes that meet in a video" in result.stdout and "frames per track" in result.stdout
     assert "<svg" in (tmp_path / "pages" / "stats.html").read_text()
     summary = json.loads(ok("stats", own, "--json").stdout)["summary"]
     assert (summary["videos"], summary["frames"]) == (4, 12)

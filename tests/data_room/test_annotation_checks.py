@@ -77,7 +77,8 @@ MISTAKES = [
     ((*V, "file_names"), [], "error", "file_names", (1, None, None), "expected a list", False),
     ((*V, "file_names"), ["1\\0.jpg", "b.jpg"], "error", "file_names", (1, None, None), "only", True),
     ((*V, "file_names"), ["1/0.jpg", "1/0.jpg"], "warning", "file_names", (1, None, None), "occurs twice", False),
-    ((*V, "file_names"), ["../0.jpg", "1.jpg"], "warning", "file_names", (1, None, None), "leads out", False),
+    ((*V, "file_names"), ["../0.jpg", "1.jpg"], "error", "file_names", (1, None, None), "leads out", False),
+    ((*V, "file_names"), ["1/../0.jpg", "/1.jpg"], "error", "file_names", (1, None, None), "'/1.jpg' leads out", False),
     ((*V, "length"), ..., "warning", "length", (1, None, None), "is missing", True),
     ((*V, "length"), 3, "error", "length", (1, None, None), "is 3, but there are 2", False),
     (("annotations",), ..., "warning", "annotations", (None, None, None), "is missing", False),
@@ -130,6 +131,22 @@ def test_a_track_without_any_mask_is_dropped(check):
     assert "nobody can find" in problems[0].message
     repair(problems)
     assert [track["id"] for track in data["annotations"]] == [2]
+
+
+def test_boxes_and_areas_of_a_malformed_mask_are_left_alone(check):
+    data = content()
+    track = data["annotations"][0]
+    track["segmentations"][1] = {"size": [H, W], "counts": "oops"}
+    track |= {"bboxes": [[1, 1, 1, 1], [2.0, 3.0, 6.0, 6.0]], "areas": [99, 36]}
+    before = copy.deepcopy(track)
+    data, problems = check(data)
+    assert [(p.severity, p.field, p.frame, p.repair is not None) for p in problems] == [
+        ("error", "segmentations", 1, False),
+        ("warning", "bboxes", 0, False),
+        ("warning", "areas", 0, False),
+    ]
+    repair(problems)
+    assert data["annotations"][0] == before
 
 
 def test_the_same_track_twice(check):

@@ -8,6 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from vis_core.data import dataset_metadata, load_coco_json, register_coco_video, register_ytvis
 from vis_core.data.builtin import BUILTIN_SPLITS, Split, find_files
 from vis_core.data.categories import YTVIS_2019
+from vis_core.data.datasets_root import datasets_root
+from vis_core.data.shapes import register
 from vis_core.errors import ConfigError, DataError
 
 VIDEO = {"id": 1, "height": 4, "width": 4, "file_names": ["a.jpg"]}
@@ -96,6 +98,15 @@ def test_public_set_is_looked_for_when_it_is_used(tmp_path, monkeypatch):
     assert MetadataCatalog.get("ytvis_2019_val_all_frames").json_file == str(path)
 
 
+def test_the_home_folder_in_the_root_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+    roots = []
+    monkeypatch.setattr(register, "register_shapes", lambda name, config, root: roots.append(root))
+    register.register_shapesvis()
+    assert {*roots, datasets_root() / "shapesvis"} == {tmp_path / "data" / "shapesvis"}
+
+
 # ------------------------------------------------------------------------------------------------ COCO
 
 
@@ -135,6 +146,16 @@ def test_coco_with_its_own_classes(tmp_path):
         (["annotations", 0, "image_id"], 9, "image 9, annotation 1, field 'image_id': no such image"),
         (["annotations", 0, "segmentation"], {"size": [4, 5], "counts": [3]}, "field 'segmentation'.*add up to 3"),
         (["images", 0, "file_name"], "", "image 5, field 'file_name'"),
+        (["images", 1, "id"], 5, "image 5, field 'id': occurs twice"),
+        (["annotations"], {"1": {}}, "field 'annotations': expected a list, found a dict"),
+        (["annotations"], {}, "field 'annotations': expected a list, found a dict"),
+        (["annotations", 1], 5, "field 'annotations': entry 5 is not an object"),
+        (["annotations", 1, "id"], 1, "image 5, annotation 1, field 'id': occurs twice"),
+        (["annotations", 1, "id"], None, "image 5, annotation None, field 'id': expected an integer"),
+        (["annotations", 0, "image_id"], [5], r"field 'image_id': no such image"),
+        (["annotations", 0, "bbox"], "oops", r"annotation 1, field 'bbox': expected \[x, y, w, h\], found 'oops'"),
+        (["images", 0, "file_name"], "/etc/passwd", "image 5, field 'file_name': '/etc/passwd' leads out of root"),
+        (["images", 0, "file_name"], "../../x.jpg", "image 5, field 'file_name': '../../x.jpg' leads out of root"),
         (["images"], None, "'images' is missing"),
     ],
 )

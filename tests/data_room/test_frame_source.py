@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vis_core.data.frame_base import FrameSource
+from vis_core.data.frame_base import FrameReader, FrameSource
 from vis_core.data.frame_source import open_video
 from vis_core.data.prefetch import prefetch
 from vis_core.errors import DataError
@@ -371,3 +371,8 @@ def test_memory_does_not_grow_with_length(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 25 * HEIGHT * WIDTH * 3 + 300_000
+
+
+def test_a_reader_that_cannot_read_is_not_made():
+    with pytest.raises(TypeError, match="abstract"):
+        type("Half", (FrameReader,), {})()

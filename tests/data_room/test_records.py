@@ -110,8 +110,22 @@ def test_refined_masks_where_they_are(load):
     data["annotations"][0]["bboxes"] = None
     record = load(data, mask_field="segmentations_refined")[1]
     assert record["annotations"][0] == [] and record["annotations"][1][0]["bbox"] == [0, 0, W, H]
+    data["annotations"][0]["segmentations_refined"] = None
+    assert load(data, mask_field="segmentations_refined")[1]["annotations"][0][0]["bbox"] == [2, 1, 3, 2]
     del data["annotations"][0]["segmentations_refined"]
     assert load(data, mask_field="segmentations_refined")[1]["annotations"][0][0]["bbox"] == [2, 1, 3, 2]
+
+
+def test_folders_that_are_links_are_followed(tmp_path):
+    """A data set linked together from several places; a name may wander as long as it stays below."""
+    data = content()
+    data["videos"][0]["file_names"] = ["7/a.jpg", "3/../7/./b.jpg"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "7").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "gt.json").write_text(json.dumps(data))
+    names = load_ytvis_json(tmp_path / "gt.json", tmp_path / "root")[1]["file_names"]
+    assert names == [f"{tmp_path}/root/7/a.jpg", f"{tmp_path}/root/3/../7/b.jpg"]
 
 
 def test_metadata_come_from_the_file(load):
@@ -147,6 +161,8 @@ BROKEN = {
     "short mask list": (edit([*TRACK, "segmentations"], [None]), WHERE + "'segmentations': has 1 entries.*2 frames"),
     "short box list": (edit([*TRACK, "bboxes"], [[1, 1, 2, 2]]), WHERE + "'bboxes': has 1 entries"),
     "no masks": (edit([*TRACK, "segmentations"], None), WHERE + "'segmentations': is missing"),
+    "no object": (edit(["annotations", 0], 5), r"gt\.json, field 'annotations': entry 5 is not an object"),
+    "unhashable category": (edit([*TRACK, "category_id"], [9]), WHERE + r"'category_id': \[9\] is not among"),
     "bad box": (edit([*TRACK, "bboxes"], [[1, 2, 3], None]), WHERE + "frame 0.*'bboxes'.*x, y, w, h"),
     "unknown category": (edit([*TRACK, "category_id"], 5), WHERE + "'category_id': 5 is not among"),
     "unknown video": (edit([*TRACK, "video_id"], 8), r"video 8, annotation 1.*'video_id': no such video"),
@@ -160,6 +176,18 @@ BROKEN = {
     "mask size": (edit([*TRACK, "segmentations", 0, "size"], [H, H]), WHERE + "size"),
     "mask kind": (edit([*TRACK, "segmentations", 0], "mask"), WHERE + "neither a run-length mask nor"),
     "file names": (edit(["videos", 0, "file_names"], None), r"video 7, field 'file_names'"),
+    "absolute file": (
+        edit(["videos", 0, "file_names"], ["a", "/etc/passwd"]),
+        r"video 7, field 'file_names': '/etc/passwd'",
+    ),
+    "file above": (
+        edit(["videos", 0, "file_names"], ["a/../../b", "c"]),
+        r"video 7, field 'file_names'.*leads out of root",
+    ),
+    "file above, Windows": (
+        edit(["videos", 0, "file_names"], ["..\\b", "c"]),
+        r"video 7, field 'file_names'.*leads out",
+    ),
     "too few files": (edit(["videos", 0, "length"], 5), r"video 7, field 'length': is 5, but there are 2"),
     "no height": (edit(["videos", 0, "height"], None), r"video 7, field 'height'"),
     "video twice": (edit(["videos", 1, "id"], 7), r"video 7, field 'id': occurs twice"),

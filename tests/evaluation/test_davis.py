@@ -287,6 +287,24 @@ def test_without_ground_truth_the_maps_are_written(tmp_path, name, caplog):
     assert len(list((tmp_path / "out" / "davis" / "video0").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x/a/0.jpg", "y/a/0.jpg"], r"video 2: folder y/a is called like x/a of video 1"),
+        (["x/../0.jpg", "y/0.jpg"], r"video 1: folder x/\.\. has no name of its own"),
+    ],
+)
+def test_label_maps_are_not_written_over_each_other_or_elsewhere(names, message, tmp_path, name):
+    records = [
+        {"video_id": v, "file_names": [file], "height": 4, "width": 4, "length": 1, "annotations": [[]]}
+        for v, file in enumerate(names, start=1)
+    ]
+    DatasetCatalog.register(name, lambda: records)
+    DavisEvaluator(name).reset()  # writes nothing
+    with pytest.raises(DataError, match=message):
+        DavisEvaluator(name, output_dir=str(tmp_path)).reset()
+
+
 def test_the_trainer_finds_it(tmp_path, name):
     dataset(tmp_path, name, [np.ones((1, 9, 9), np.uint8)])
     evaluator = VideoTrainer.build_evaluator(None, name, output_folder=str(tmp_path))
@@ -302,7 +320,7 @@ def test_palette_files(tmp_path):
         assert np.array(image.convert("RGB"))[0, :4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert len(np.unique(label_colors(), axis=0)) == 256
     Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"b\.png: expected a palette image, its pixels are RGB"):
+    with pytest.raises(DataError, match=r"b\.png: expected a palette or grey image of labels, its pixels are RGB"):
         read_label_map(tmp_path / "b.png")
     (tmp_path / "c.png").write_text("no")
     with pytest.raises(DataError, match=r"c\.png: cannot be read as an image"):

@@ -70,6 +70,13 @@ def test_losing_and_switching_objects():
     assert lost.missed == [(1, 1, 1)]
 
 
+@pytest.mark.parametrize("tracks", [[], [(1, 0.9, [50] * 2)]])
+def test_where_everything_is_missed_that_costs_everything(tracks):
+    diagnosis = run([(1, [0] * 2), (2, [10] * 2)], tracks)
+    assert diagnosis.ap50 == 0
+    assert diagnosis.cost == dict.fromkeys(KINDS, 0.0) | {"missed": 1.0}
+
+
 def test_costs_are_what_a_repair_gains():
     # One of two objects found, below a confident duplicate: precision 1 up to recall .5.
     duplicate = run([(1, [0] * 2), (1, [10] * 2)], [(1, 0.9, [0] * 2), (1, 0.8, [0] * 2), (1, 0.7, [10] * 2)])

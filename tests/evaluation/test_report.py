@@ -119,6 +119,27 @@ def test_without_frames_there_are_no_pictures(data, tmp_path):
     assert "<img" not in report(data, tmp_path / "report.html", frames=tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_name_that_leads_out_of_the_folder_of_frames_gets_no_picture(data, tmp_path, absolute):
+    (tmp_path / "frames").mkdir()
+    gt = json.loads(data[0].read_text())
+    for video in gt["videos"]:
+        video["file_names"] = [str(tmp_path / name) if absolute else f"../{name}" for name in video["file_names"]]
+    data[0].write_text(json.dumps(gt))
+    assert "<img" not in report(data, tmp_path / "report.html", frames=tmp_path / "frames")
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_a_page_without_numbers_is_still_drawn(objects, data, tmp_path):
+    """Results without any track; and a class list without any object."""
+    gt = json.loads(data[0].read_text())
+    data[0].write_text(json.dumps(gt if objects else {**gt, "annotations": []}))
+    data[1].write_text("[]")
+    page = report(data, tmp_path / "report.html")
+    assert "nan" not in page
+    assert ("width:100.00%" in page) == objects
+
+
 def test_only_the_chosen_videos(data, tmp_path):
     page = report(data, tmp_path / "report.html", video_ids=[1])
     assert "1 videos, 2 objects, 2 tracks" in page and "video 2" not in page

@@ -281,6 +281,27 @@ def test_coco_video_in_order_of_frame_id_with_polygons_and_boxes(tmp_path):
     assert labels.notes["objects have only a box: the box became their mask"] == 1
 
 
+def test_ids_from_zero_are_taken_and_numbered_anew(tmp_path):
+    images = [{"id": 0, "video_id": 0, "frame_id": 0, "file_name": "v/0.jpg", "height": H, "width": W}]
+    track = {**annotation(0, 0), "id": 0}
+    labels = read_labels(coco(tmp_path, [track], images=images, videos=[{"id": 0, "name": "v"}]))
+    assert [(video.id, video.tracks[0].id) for video in labels.videos] == [(1, 1)]
+    content = {
+        "videos": [{"id": i, "height": H, "width": W, "file_names": [f"{i}/0.jpg"]} for i in (0, 1)],
+        "categories": [{"id": 0, "name": "cat"}],
+        "annotations": [
+            {"id": i, "video_id": i, "category_id": 0, "segmentations": [track["segmentation"]]} for i in (0, 1)
+        ],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    labels = read_labels(tmp_path / "own.json")
+    assert [(video.id, video.name, video.tracks[0].id) for video in labels.videos] == [(1, "0", 1), (2, "1", 2)]
+    assert labels.notes["ids of tracks occur twice or are not positive: all numbered from 1"] == 1
+    content["annotations"][0]["id"] = "0"
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    refused(tmp_path / "own.json", "annotation 0, field 'id': expected an integer, found '0'")
+
+
 def test_coco_images_are_grouped_by_folder_or_name(tmp_path):
     names = ["b/2.jpg", "b/10.jpg", "a/1.jpg"]
     images = [{"id": i + 1, "file_name": name, "height": H, "width": W} for i, name in enumerate(names)]
@@ -350,7 +371,7 @@ def test_davis_2016_and_the_folder_of_its_resolution(tmp_path):
 
 def test_davis_refuses(tmp_path):
     write_frames(tmp_path / "Annotations" / "v", ["0.png"])
-    refused(tmp_path, "has RGB colours")
+    refused(tmp_path, "its pixels are RGB")
     palette_png(tmp_path / "Annotations" / "v" / "0.png", np.zeros((H, W)))
     palette_png(tmp_path / "Annotations" / "v" / "1.png", np.zeros((H, W + 1)))
     refused(tmp_path, "label maps of different sizes")

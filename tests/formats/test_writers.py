@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -179,9 +181,31 @@ def test_names_of_a_json_cannot_lead_out_when_frames_are_copied(labels, frames, 
 
 def test_a_damaged_sidecar_is_told(labels, tmp_path):
     write_labels(labels, tmp_path / "out", "davis")
-    (tmp_path / "out" / sidecar.NAME).write_text('{"videos": 3}')
-    with pytest.raises(DataError, match="damaged"):
-        read_labels(tmp_path / "out")
+    path = tmp_path / "out" / sidecar.NAME
+    good = path.read_text()
+    video = next(iter(json.loads(good)["videos"]))
+    for change in (
+        lambda content: content.update(videos=3),
+        lambda content: content["videos"][video].update(file_names="abc"),
+        lambda content: content["videos"][video].update(file_names=[1, 2]),
+        lambda content: content["videos"][video].update(id="1"),
+        lambda content: content["videos"][video]["tracks"].update({"1": {"id": 1, "category": None}}),
+        lambda content: content.update(categories={"cat": "1"}),
+        lambda content: content.update(class_numbers={"x": "cat"}),
+    ):
+        content = json.loads(good)
+        change(content)
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match="damaged"):
+            read_labels(tmp_path / "out")
+
+
+def test_a_damaged_sidecar_is_told_without_assertions(tmp_path):
+    content = {"categories": {"cat": "1"}, "class_numbers": {}, "videos": {}}
+    (tmp_path / sidecar.NAME).write_text(json.dumps(content))
+    code = "import pathlib, sys; from vis_core.data.formats import sidecar; sidecar.load(pathlib.Path(sys.argv[1]))"
+    run = subprocess.run([sys.executable, "-O", "-c", code, tmp_path], capture_output=True, text=True)
+    assert "vis.json: damaged" in run.stderr
 
 
 def test_progress_is_told(labels, tmp_path):

@@ -149,7 +149,7 @@ def test_detectron2_results(case, tmp_path, request):
     evaluator.reset()
     for video_id, video in ground_truth.videos.items():
         tubes = [
-            Tube.from_json(entry, category=ground_truth.category_ids.index(entry["category_id"]))
+            Tube(ground_truth.category_ids.index(entry["category_id"]), entry["score"], entry["segmentations"])
             for entry in entries
             if entry["video_id"] == video_id
         ]

@@ -62,8 +62,21 @@ def test_contact_sheet(num_frames, shown, grid, tmp_path):
     first, last = image[20, 40], image[(grid[0] - 1) * 106 + 20, ((shown - 1) % 4) * 206 + 40]
     assert first[0] == 0 and last[0] == 255 * (num_frames - 1) // num_frames
     assert sheet.save(tmp_path / "sheet.png").stat().st_size > 0
-    with pytest.raises(DataError, match="cannot be written"):
-        sheet.save(tmp_path / "none" / "sheet.png")
+    for place in ("sheet.png/sheet.png", "sheet.nothing"):  # below a file; of an unknown kind
+        with pytest.raises(DataError, match=f"{place}: cannot be written"):
+            sheet.save(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize("counts", ["oooooo", [100000, 100000, 5], "", [-1, HEIGHT * WIDTH + 1], [1.5]])
+def test_malformed_masks_are_named_instead_of_drawn(counts, truth):
+    track = truth._entries.of(5)[1][1]
+    track["segmentations"] = [None, {"size": [HEIGHT, WIDTH], "counts": counts}]
+    with pytest.raises(DataError, match="ground truth: video 5, annotation 2, frame 1: "):
+        ground_truth_tubes(truth, 5)
+    drawer = OverlayDrawer([Tube(0, 1.0, track["segmentations"], 0)], ["cat"], HEIGHT, WIDTH)
+    with pytest.raises(DataError, match="mask: "):
+        drawer.draw(np.zeros((HEIGHT, WIDTH, 3), np.uint8), 1)
 
 
 def test_panels(truth, tmp_path):

@@ -9,8 +9,9 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
+from vis_core.atomic import write_text
 from vis_core.checkpoint.converters import find_converter
-from vis_core.checkpoint.files import WEIGHT_FIELDS, read_checkpoint, weights_of, write_checkpoint, write_text
+from vis_core.checkpoint.files import WEIGHT_FIELDS, read_checkpoint, weights_of, write_checkpoint
 from vis_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vis_core.atomic import replacing
 from vis_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -67,27 +68,10 @@ def weights_of(contents: dict, path: str | Path = "checkpoint") -> dict[str, tor
 
 def write_checkpoint(contents: dict, path: str | Path) -> None:
     """``torch.save`` that leaves either the whole new file or the old state, even if the process is killed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as f:
-            torch.save(contents, f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(text: str, path: str | Path) -> None:
-    """Write a small text file atomically."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as f:
+        torch.save(contents, f)
+        f.flush()
+        os.fsync(f.fileno())
 
 
 def _read_safetensors(path: Path) -> dict:

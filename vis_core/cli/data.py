@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
+from vis_core.atomic import replacing, write_json, write_text
 from vis_core.cli.progress import progress
 from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
 from vis_core.data.annotation_file import read_annotation_file
 from vis_core.data.extract import extract_frames
 from vis_core.data.formats import FORMATS, ReadOptions, WriteOptions, detect_format, read_labels, write_labels
-from vis_core.data.formats.paths import new_folder, write_json
+from vis_core.data.formats.paths import new_folder
 from vis_core.data.shapes import ShapesConfig, generate_shapes
 from vis_core.data.split import part_of, split_videos
 from vis_core.data.statistics import Statistics, data_statistics
@@ -89,7 +90,8 @@ def check(
     json_file: Json,
     frames: Frames = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Repair what follows from the rest of the file; the old one stays as .bak.")
+        bool,
+        typer.Option("--fix", help="Repair what follows from the rest; the file as it was stays as .bak, .bak2 ..."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +105,7 @@ def check(
     repaired = 0
     if fix and any(problem.repair for problem in problems):
         repaired = repair(problems)
-        shutil.copyfile(json_file, json_file.with_name(json_file.name + ".bak"))
+        _keep(json_file)
         write_json(data, json_file)
         data, problems = check_annotations(json_file, frames, _track)
     errors = sum(1 for problem in problems if problem.severity == "error")
@@ -147,7 +149,7 @@ def browse(
     frames: Annotated[Path, typer.Option(help="Folder that the file names of frames are relative to.")],
     out: Annotated[Path, typer.Option(help="Html file to write.")] = Path("gallery.html"),
     max_videos: Annotated[int, typer.Option(help="Show so many videos at most, evenly spread; 0: all.")] = 60,
-    num_frames: Annotated[int, typer.Option(help="Pictures a video.")] = 8,
+    num_frames: Annotated[int, typer.Option(help="Pictures per video.")] = 8,
     width: Annotated[int, typer.Option(help="Of a picture, in pixels.")] = 360,
 ) -> None:
     """Make a page of all videos with their objects drawn, to look at in a browser. It needs no other file.
@@ -204,15 +206,15 @@ def split(
 def shapes(
     out: Annotated[Path, typer.Argument(help="New folder: gets instances.json and JPEGImages/.")],
     videos: Annotated[int, typer.Option(help="Number of videos.")] = 20,
-    length: Annotated[int, typer.Option(help="Frames a video.")] = 12,
+    length: Annotated[int, typer.Option(help="Frames per video.")] = 12,
     height: Annotated[int, typer.Option(help="Of a frame, in pixels.")] = 128,
     width: Annotated[int, typer.Option(help="Of a frame, in pixels.")] = 192,
     seed: Annotated[int, typer.Option(help="Another seed, other videos.")] = 0,
     difficulty: Annotated[
         float, typer.Option(help="0 (calm, far apart) to 1 (fast, small, crossing, cluttered).")
     ] = 0.2,
-    min_objects: Annotated[int, typer.Option(help="Objects a video, at least.")] = 2,
-    max_objects: Annotated[int, typer.Option(help="Objects a video, at most (at difficulty 1).")] = 6,
+    min_objects: Annotated[int, typer.Option(help="Objects per video, at least.")] = 2,
+    max_objects: Annotated[int, typer.Option(help="Objects per video, at most (at difficulty 1).")] = 6,
     corners: Annotated[str, typer.Option(help="round or sharp.")] = "round",
     texture: Annotated[str, typer.Option(help="mixed or plain.")] = "mixed",
     shadows: Annotated[bool, typer.Option(help="Objects drop shadows.")] = True,
@@ -246,7 +248,7 @@ def shapes(
 @data_app.command()
 def frames(
     videos: Annotated[list[Path], typer.Argument(help="Video files.")],
-    out: Annotated[Path, typer.Option(help="Folder: gets a new folder a video.")],
+    out: Annotated[Path, typer.Option(help="Folder: gets a new folder per video.")],
     every: Annotated[int, typer.Option(help="Keep one of so many frames.")] = 1,
     short_side: Annotated[int | None, typer.Option(help="Shrink larger frames so far, in pixels.")] = None,
 ) -> None:
@@ -261,12 +263,18 @@ def frames(
         print(f"{out / path.stem}: {count} frames")
 
 
+def _keep(path: Path) -> None:
+    """Copy a file that is about to be replaced to the first free one of .bak, .bak2 and so on."""
+    backup, number = path.with_name(f"{path.name}.bak"), 1
+    while backup.exists():
+        number += 1
+        backup = path.with_name(f"{path.name}.bak{number}")
+    with replacing(backup) as partial:
+        shutil.copyfile(path, partial)
+
+
 def _write_page(page: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as e:
-        raise DataError(f"{path}: cannot be written ({e.strerror})") from e
+    write_text(page, path)
     typer.echo(f"page: {path}", err=True)
 
 
@@ -283,9 +291,9 @@ def _text(statistics: Statistics) -> str:
     for name, value in statistics.summary().items():
         lines.append(f"{name:<24}{value if isinstance(value, int) else format(value, '.2f'):>10}")
     width = max(len(entry.name) for entry in statistics.classes)
-    lines += ["", f"{'class'.ljust(width)}  {'tracks':>7} {'videos':>7} {'masks':>8} {'frames a track':>15}"]
+    lines += ["", f"{'class'.ljust(width)}  {'tracks':>7} {'videos':>7} {'masks':>8} {'frames per track':>17}"]
     for entry in sorted(statistics.classes, key=lambda entry: -entry.tracks):
-        counts = f"{entry.tracks:>7} {entry.videos:>7} {entry.masks:>8} {entry.frames_per_track:>15.1f}"
+        counts = f"{entry.tracks:>7} {entry.videos:>7} {entry.masks:>8} {entry.frames_per_track:>17.1f}"
         lines.append(f"{entry.name.ljust(width)}  {counts}")
     if statistics.occlusion_levels:
         levels = ", ".join(f"{name} {count}" for name, count in statistics.occlusion_levels.most_common())

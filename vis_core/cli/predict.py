@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from detectron2.config import CfgNode
 
-from vis_core.checkpoint.files import write_text
+from vis_core.atomic import write_json
 from vis_core.cli.progress import progress
 from vis_core.config import check_device, merge_config
 from vis_core.data import FrameSource, open_video
@@ -82,7 +82,8 @@ def predict(
         print(json.dumps(summary, indent=1))
         return
     print(
-        f"{summary['tubes']} tubes, {summary['shown']} with score >= {score:g}, in {out}: {', '.join(summary['files'])}"
+        f"{summary['tubes']} tubes, {summary['shown']} objects drawn (score >= {score:g}), in {out}: "
+        f"{', '.join(summary['files'])}"
     )
 
 
@@ -95,7 +96,9 @@ def segment(
     pictures: Pictures = Pictures(),
 ) -> dict:
     """Run the model of ``cfg`` over ``video`` and write overlay.mp4, results.json, video.json and ``pictures`` into
-    ``out``. Tubes below ``score`` are written but not drawn. Returns a summary that json can hold.
+    ``out``. Tubes below ``score``, and all but the best of one object, are written but not drawn.
+
+    Returns a summary that json can hold: "tubes" counts all that were written, "shown" the objects drawn.
     """
     source = open_video(video, skip_bad=skip_bad_frames)
     predictor = VideoPredictor(cfg)
@@ -115,7 +118,7 @@ def segment(
         "frames": len(source),
         "frames_per_second": round(len(source) / seconds, 2),
         "tubes": len(tubes),
-        "shown": sum(tube.score >= score for tube in tubes),
+        "shown": len(shown),
         "out": str(out),
         "files": files,
     }
@@ -125,7 +128,7 @@ def write_results(out: Path, source: FrameSource, tubes: list[Tube], class_names
     """Write ``results.json`` (YouTube-VIS results form, category ids 1..C) and ``video.json``, which describes the
     video and the classes in the form of a YouTube-VIS annotation file."""
     entries = [{**tube.to_json(1, tube.category + 1), "track_id": tube.track_id} for tube in tubes]
-    write_text(json.dumps(entries), out / "results.json")
+    write_json(entries, out / "results.json")
     names = class_names or [str(c) for c in range(max((tube.category for tube in tubes), default=-1) + 1)]
     description = {
         "videos": [
@@ -139,7 +142,7 @@ def write_results(out: Path, source: FrameSource, tubes: list[Tube], class_names
         ],
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(names)],
     }
-    write_text(json.dumps(description), out / "video.json")
+    write_json(description, out / "video.json")
 
 
 def _config(model: str, config_file: Path | None, weights: str, opts: list[str], device: str) -> CfgNode:

@@ -16,8 +16,9 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 from vis_core.data.annotation_file import read_annotation_file
-from vis_core.data.formats.paths import image_size, inside
+from vis_core.data.formats.paths import image_size
 from vis_core.data.formats.regions import annotation_rle
+from vis_core.data.paths import inside, leads_out
 from vis_core.errors import DataError
 
 _BOX_TOLERANCE = 1.5  # pixels that a box may differ from its mask's: others count pixels or corners
@@ -127,7 +128,7 @@ class _Checker:
                     self._error(side, f"expected a positive integer, found {entry.get(side)!r}", **where)
             names = entry.get("file_names")
             if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-                self._error("file_names", "expected a list of file names, one a frame", **where)
+                self._error("file_names", "expected a list of file names, one per frame", **where)
                 continue
             self._length(entry, len(names), where)
             self._file_names(entry, where)
@@ -154,9 +155,9 @@ class _Checker:
             plain = [name.replace("\\", "/") for name in names]
             message = f"'{next(name for name in names if chr(92) in name)}' is a path of Windows only"
             self._error("file_names", message, **where, repair=_setter(entry, "file_names", plain))
-        outside = [name for name in names if name.startswith("/") or ".." in name.replace("\\", "/").split("/")]
-        if outside:
-            self._warning("file_names", f"'{outside[0]}' leads out of the folder of frames", **where)
+        outside = next((name for name in names if leads_out(name)), None)
+        if outside is not None:
+            self._error("file_names", f"{outside!r} leads out of the folder of frames", **where)
 
     def _frames(self, entry: dict, frames: Path, where: dict) -> None:
         size = (entry.get("height"), entry.get("width"))
@@ -198,41 +199,44 @@ class _Checker:
                 hint = ": a COCO annotation?" if "image_id" in entry else ""
                 self._error("video_id", f"no video {entry.get('video_id')!r} in this file{hint}", **where)
                 continue
-            rles = self._masks(entry, video, where)
+            rles, broken = self._masks(entry, video, where)
             if rles is None:
                 continue
-            self._boxes(entry, rles, where)
-            self._areas(entry, rles, where)
+            self._boxes(entry, rles, broken, where)
+            self._areas(entry, rles, broken, where)
             self._copies(entry, video, where)
+            if broken:
+                continue
             twin = texts.setdefault((entry["video_id"], *(rle and rle["counts"] for rle in rles)), number)
             if twin != number and any(rles):
                 self._warning("segmentations", f"the same masks as annotation {twin}", **where)
 
-    def _masks(self, entry: dict, video: dict, where: dict) -> list[dict | None] | None:
-        """The masks of a track's frames, None if they cannot be told."""
+    def _masks(self, entry: dict, video: dict, where: dict) -> tuple[list[dict | None] | None, set[int]]:
+        """The masks of a track's frames, None if they cannot be told; and the frames, None among these, whose mask is
+        malformed: what else the file says of them cannot be judged by the mask."""
         masks, length = entry.get("segmentations"), video.get("length")
         if not _is_int(length):
             length = len(video["file_names"]) if isinstance(video.get("file_names"), list) else None
         if not isinstance(masks, list):
             self._error(
-                "segmentations", "is missing" if masks is None else "expected a list, one mask a frame", **where
+                "segmentations", "is missing" if masks is None else "expected a list, one mask per frame", **where
             )
-            return None
+            return None, set()
         if length is not None and len(masks) != length:
             self._error("segmentations", f"has {len(masks)} entries, the video has {length} frames", **where)
-            return None
+            return None, set()
         height, width = video.get("height"), video.get("width")
         if not _is_int(height) or not _is_int(width) or min(height, width) <= 0:
-            return None
+            return None, set()
         rles: list[dict | None] = []
-        broken = False
+        broken: set[int] = set()
         for t, mask in enumerate(masks):
             rle = None
             if mask is not None:
                 try:
                     rle = annotation_rle("", "segmentations", mask, height, width)
                 except (DataError, TypeError, ValueError, OverflowError) as e:
-                    broken = True
+                    broken.add(t)
                     message = " ".join(str(e).removeprefix(", field 'segmentations': ").split())
                     self._error("segmentations", message, **where, frame=t)
                 else:
@@ -245,37 +249,41 @@ class _Checker:
         if not any(rles) and not broken:
             drop = _remover(self.data["annotations"], entry)
             self._warning("segmentations", "no frame has a mask: an object that nobody can find", **where, repair=drop)
-        return rles
+        return rles, broken
 
-    def _boxes(self, entry: dict, rles: list, where: dict) -> None:
+    def _boxes(self, entry: dict, rles: list, broken: set[int], where: dict) -> None:
         right = [coco_mask.toBbox(rle).tolist() if rle else None for rle in rles]
-        put = _setter(entry, "bboxes", right)
+        put = None if broken else _setter(entry, "bboxes", right)
         boxes = entry.get("bboxes")
         if boxes is None:
             self._warning("bboxes", "is missing; it follows from the masks", **where, repair=put)
             return
         if not isinstance(boxes, list) or len(boxes) != len(rles):
-            self._error("bboxes", f"expected a list of {len(rles)}, one a frame", **where, repair=put)
+            self._error("bboxes", f"expected a list of {len(rles)}, one per frame", **where, repair=put)
             return
         for t, (box, wanted) in enumerate(zip(boxes, right)):
             if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
                 self._error("bboxes", f"expected [x, y, w, h], found {str(box)[:60]}", **where, frame=t, repair=put)
+            elif t in broken:
+                continue
             elif (not box) != (wanted is None):
                 missing = "there is a mask, but no box" if wanted else "there is a box, but no mask"
                 self._warning("bboxes", missing, **where, frame=t, repair=put)
             elif wanted and _corner_distance(box, wanted) > _BOX_TOLERANCE:
                 self._warning("bboxes", f"is {box}, but the mask's is {wanted}", **where, frame=t, repair=put)
 
-    def _areas(self, entry: dict, rles: list, where: dict) -> None:
+    def _areas(self, entry: dict, rles: list, broken: set[int], where: dict) -> None:
         areas = entry.get("areas")
         if areas is None:
             return
         right = [int(coco_mask.area(rle)) if rle else None for rle in rles]
-        put = _setter(entry, "areas", right)
+        put = None if broken else _setter(entry, "areas", right)
         if not isinstance(areas, list) or len(areas) != len(rles):
-            self._error("areas", f"expected a list of {len(rles)}, one a frame", **where, repair=put)
+            self._error("areas", f"expected a list of {len(rles)}, one per frame", **where, repair=put)
             return
         for t, (area, wanted) in enumerate(zip(areas, right)):
+            if t in broken:
+                continue
             wrong = not _is_number(area) if wanted else bool(area)
             if wrong or (wanted and abs(area - wanted) > max(2, _AREA_TOLERANCE * wanted)):
                 self._warning("areas", f"is {area}, but the mask has {wanted or 0}", **where, frame=t, repair=put)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,13 +54,31 @@ def read_categories(path: str | Path, data: dict) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def integer_field(where: str, entry: dict, field: str) -> int:
-    """``entry[field]`` as a positive integer."""
+def read_annotations(path: str | Path, data: dict) -> list[dict]:
+    """The field "annotations", empty where it is missing or null. Raises DataError unless it is a list of objects."""
+    annotations = data.get("annotations")
+    if annotations is None:
+        return []
+    if not isinstance(annotations, list):
+        fail(str(path), "annotations", f"expected a list, found a {type(annotations).__name__}")
+    for annotation in annotations:
+        if not isinstance(annotation, dict):
+            fail(str(path), "annotations", f"entry {str(annotation)[:80]} is not an object")
+    return annotations
+
+
+def is_key_of(value: object, entries: Mapping) -> bool:
+    """Whether ``value``, whatever a json may hold (a list cannot be looked up), is a key of ``entries``."""
+    return isinstance(value, Hashable) and value in entries
+
+
+def integer_field(where: str, entry: dict, field: str, positive: bool = True) -> int:
+    """``entry[field]`` as an integer; ids may be 0 or less (``positive=False``). Raises DataError for anything else."""
     value = entry.get(field)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        fail(where, field, f"expected a positive integer, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or (positive and value <= 0):
+        fail(where, field, f"expected {'a positive' if positive else 'an'} integer, found {value!r}")
     return value
 
 

@@ -7,7 +7,6 @@ Downloads, and the repositories of the field, disagree about file and folder nam
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from detectron2.data import DatasetCatalog
 from vis_core.data import categories as lists
 from vis_core.data.catalog import register_coco_files, register_davis_files, register_ytvis_files
 from vis_core.data.categories import Categories
+from vis_core.data.datasets_root import datasets_root
 from vis_core.data.davis import DavisFolders, load_davis
 from vis_core.data.records import load_ytvis_json
 from vis_core.errors import DataError
@@ -35,10 +35,6 @@ class Split:
     mask_field: str = "segmentations"
     evaluation_tasks: tuple[str, ...] | None = None
     davis: str | None = None  # name of the split in an unpacked DAVIS archive, which goes before json files
-
-
-def datasets_root() -> Path:
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
 def find_files(name: str, split: Split, root: Path) -> tuple[Path, Path]:

@@ -49,6 +49,7 @@ class ClipSampler:
         self.first = rank * self.local_size
         self.start_iter = start_iter
         self.run = self.local_size if whole_batches else 1
+        self._last_block, self._last_draws = -1, np.zeros(0, dtype=int)  # see _draws
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         lists = [_EndlessList(size, self.seed, i) for i, size in enumerate(self._list_sizes())]
@@ -92,7 +93,7 @@ class ClipSampler:
 
     def _draws(self, block: int) -> np.ndarray:
         """Sources of the draws number block * DRAW_BLOCK and following, int (DRAW_BLOCK,)."""
-        if getattr(self, "_last_block", None) != block:
+        if self._last_block != block:
             generator = np.random.default_rng((self.seed, _SOURCE_STREAM, block))
             shares = np.cumsum(self.weights / self.weights.sum())
             drawn = np.searchsorted(shares, generator.random(DRAW_BLOCK), side="right")

@@ -100,7 +100,7 @@ class OncePerClip:
 
 class Resize:
     """Short side drawn from ``sizes`` (style "choice") or from the integers between its two values ("range"), the long
-    side at most ``max_size``; a draw a frame, or one a clip (style with "_by_clip"). Size 0 keeps the image's own.
+    side at most ``max_size``; a draw per frame, or one per clip (style with "_by_clip"). Size 0 keeps the image's own.
     """
 
     def __init__(self, sizes: int | Sequence[int], max_size: int, style: str = "choice", backend: str = "pillow"):

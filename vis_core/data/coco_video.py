@@ -12,10 +12,18 @@ from pathlib import Path
 
 from detectron2.structures import BoxMode
 
-from vis_core.data.annotation_file import fail, integer_field, read_annotation_file, read_categories
+from vis_core.data.annotation_file import (
+    fail,
+    integer_field,
+    is_key_of,
+    read_annotation_file,
+    read_annotations,
+    read_categories,
+)
 from vis_core.data.filtering import has_object
-from vis_core.data.masks import box_of_mask, checked_mask
+from vis_core.data.masks import box_of_mask, checked_box, checked_mask
 from vis_core.data.metadata import set_categories
+from vis_core.data.paths import below
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +59,13 @@ def load_coco_json(
     records = {}
     for image in data["images"]:
         record = _image_record(json_file, image, str(image_root))
+        if record["image_id"] in records:
+            fail(f"{json_file}: image {record['image_id']}", "id", "occurs twice")
         records[record["image_id"]] = record
     dropped = 0
-    for annotation in data.get("annotations") or []:
-        dropped += _add_object(json_file, annotation, records, categories, class_map)
+    seen: set[int] = set()
+    for annotation in read_annotations(json_file, data):
+        dropped += _add_object(json_file, annotation, records, categories, class_map, seen)
     if dropped:
         logger.warning("%s: skipped %d objects without a mask that can be drawn", json_file, dropped)
     kept = [records[image_id] for image_id in sorted(records) if not drop_images or has_object(records[image_id])]
@@ -70,7 +81,7 @@ def _image_record(json_file: str, image: dict, image_root: str) -> dict:
     if not isinstance(name, str) or not name:
         fail(where, "file_name", "is missing")
     return {
-        "file_name": str(Path(image_root, name)),
+        "file_name": below(image_root, name, where, "file_name"),
         "height": integer_field(where, image, "height"),
         "width": integer_field(where, image, "width"),
         "image_id": image["id"],
@@ -78,18 +89,24 @@ def _image_record(json_file: str, image: dict, image_root: str) -> dict:
     }
 
 
-def _add_object(json_file, annotation, records, categories, class_map) -> int:
+def _add_object(json_file, annotation, records, categories, class_map, seen) -> int:
     """Add one object to its image's record; returns 1 if it has no mask that can be drawn."""
-    where = f"{json_file}: image {annotation.get('image_id')}, annotation {annotation.get('id')}"
-    if annotation.get("image_id") not in records:
+    object_id, image_id = annotation.get("id"), annotation.get("image_id")
+    where = f"{json_file}: image {image_id}, annotation {object_id}"
+    if not is_key_of(image_id, records):
         hint = "is missing, but there is a 'video_id': a YouTube-VIS annotation?"
         fail(where, "image_id", hint if "video_id" in annotation else "no such image in this file")
+    if not isinstance(object_id, int):
+        fail(where, "id", f"expected an integer, found {object_id!r}")
+    if object_id in seen:
+        fail(where, "id", "occurs twice")
+    seen.add(object_id)
     category_id = annotation.get("category_id")
-    if category_id not in categories:
+    if not is_key_of(category_id, categories):
         fail(where, "category_id", f"{category_id!r} is not among the file's categories")
     if category_id not in class_map:
         return 0
-    record = records[annotation["image_id"]]
+    record = records[image_id]
     segmentation = annotation.get("segmentation")
     mask = segmentation and checked_mask(where, "segmentation", segmentation, record["height"], record["width"])
     if not mask:
@@ -98,7 +115,7 @@ def _add_object(json_file, annotation, records, categories, class_map) -> int:
         {
             "iscrowd": annotation.get("iscrowd", 0),
             "category_id": class_map[category_id],
-            "bbox": annotation.get("bbox") or box_of_mask(mask),
+            "bbox": checked_box(where, "bbox", annotation.get("bbox") or box_of_mask(mask)),
             "bbox_mode": BoxMode.XYWH_ABS,
             "segmentation": mask,
         }

@@ -15,6 +15,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from vis_core.data.label_maps import VOID, read_label_map
+from vis_core.data.masks import box_of_mask
 from vis_core.errors import DataError
 from vis_core.tube import encode_masks
 
@@ -28,7 +29,7 @@ MASKS = ("Annotations_unsupervised/480p", "Annotations/480p")
 
 @dataclass(frozen=True)
 class DavisFolders:
-    """Where one split lies: a text file with a video name a line, the folder of the videos' frames and of their masks
+    """Where one split lies: a text file with a video name per line, the folder of the videos' frames and of their masks
     (None: no ground truth)."""
 
     video_list: Path
@@ -99,15 +100,9 @@ def _objects(path: Path, height: int, width: int) -> list[dict]:
             "iscrowd": int(label == VOID),
             "category_id": 0,
             "id": label,
-            "bbox": _box(mask),
+            "bbox": box_of_mask(rle),
             "bbox_mode": BoxMode.XYWH_ABS,
             "segmentation": rle,
         }
-        for label, mask, rle in zip(present, masks, encode_masks(masks))
+        for label, rle in zip(present, encode_masks(masks))
     ]
-
-
-def _box(mask: np.ndarray) -> list[float]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top = float(columns[0]), float(rows[0])
-    return [left, top, float(columns[-1]) + 1 - left, float(rows[-1]) + 1 - top]

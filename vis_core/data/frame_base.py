@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -32,14 +32,14 @@ PREFETCH_FRAMES = 4
 _MAX_REPORTS = 10
 
 
-class FrameReader:
+class FrameReader(ABC):
     """Reads single frames of a source; it may hold an open file. One thread at a time."""
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
         """Frame ``index`` (0 <= index < length), (H, W, 3) uint8 RGB. Raises DataError if it cannot be read."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (readers that hold nothing open)
         """Release what is held open."""
 
 
@@ -50,7 +50,7 @@ class FrameSource(Sequence):
 
     Attributes:
         name: for messages and file names of results.
-        fps: frames a second (the mean, where they are not evenly spaced).
+        fps: frames per second (the mean, where they are not evenly spaced).
         skip_bad: see the module's text.
         prefetch_frames: how many frames an iteration reads ahead.
     """

@@ -91,7 +91,7 @@ def open_video(
         video: a video file in any container and codec that FFmpeg knows; a folder of images (.jpg, .jpeg, .png,
             .bmp, .webp; in natural order, so that 2.jpg comes before 10.jpg); one image; a sequence of image paths;
             an array (T, H, W, 3) or a sequence of arrays (H, W, 3), uint8 RGB; or a FrameSource, returned as it is.
-        fps: frames a second; None takes the file's own, or 10 for images and arrays.
+        fps: frames per second; None takes the file's own, or 10 for images and arrays.
         skip_bad: warn about broken frames instead of raising; the module's text says what takes their place.
         prefetch_frames: frames that an iteration reads ahead; 0 uses no thread.
 

@@ -50,6 +50,13 @@ def compressed_rle(where: str, rle: dict, height: int, width: int) -> dict:
     return coco_mask.frPyObjects(rle, height, width)
 
 
+def checked_box(where: str, field: str, box) -> list[float]:
+    """The box as it is. Raises DataError naming ``where`` and ``field`` unless it is four numbers in a list."""
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+        raise DataError(f"{where}, field '{field}': expected [x, y, w, h], found {box!r}")
+    return box
+
+
 def box_of_mask(mask: Mask) -> list[float]:
     """Box [x, y, w, h] of a compressed mask or of polygons."""
     if isinstance(mask, dict):

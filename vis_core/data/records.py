@@ -15,9 +15,17 @@ from pathlib import Path
 
 from detectron2.structures import BoxMode
 
-from vis_core.data.annotation_file import fail, integer_field, read_annotation_file, read_categories
-from vis_core.data.masks import box_of_mask, checked_mask
+from vis_core.data.annotation_file import (
+    fail,
+    integer_field,
+    is_key_of,
+    read_annotation_file,
+    read_annotations,
+    read_categories,
+)
+from vis_core.data.masks import box_of_mask, checked_box, checked_mask
 from vis_core.data.metadata import set_categories
+from vis_core.data.paths import below
 
 logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 10.0
@@ -34,8 +42,8 @@ def load_ytvis_json(
     Args:
         image_root: folder that the file's names are relative to.
         dataset_name: whose metadata get (or must already have) the file's categories.
-        mask_field: where a track's masks lie; a track without it falls back to "segmentations" (HQ-YTVIS keeps its
-            better masks in "segmentations_refined").
+        mask_field: where a track's masks lie; a track without it, or with null, falls back to "segmentations"
+            (HQ-YTVIS keeps its better masks in "segmentations_refined").
 
     Boxes that are missing are derived from the masks.
 
@@ -56,9 +64,7 @@ def load_ytvis_json(
             fail(f"{json_file}: video {record['video_id']}", "id", "occurs twice")
         records[record["video_id"]] = record
 
-    annotations = data.get("annotations") or []
-    if not isinstance(annotations, list):
-        fail(f"{json_file}", "annotations", f"expected a list, found a {type(annotations).__name__}")
+    annotations = read_annotations(json_file, data)
     seen: set[tuple[int, int]] = set()
     dropped, last_message = 0, start
     for i, annotation in enumerate(annotations):
@@ -88,12 +94,12 @@ def _video_record(json_file: str, video: dict, image_root: str) -> dict:
     where = f"{json_file}: video {video['id']}"
     names = video.get("file_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        fail(where, "file_names", "expected a list of file names, one a frame")
+        fail(where, "file_names", "expected a list of file names, one per frame")
     length = integer_field(where, video, "length") if video.get("length") is not None else len(names)
     if length > len(names):
         fail(where, "length", f"is {length}, but there are {len(names)} file_names")
     return {
-        "file_names": [str(Path(image_root, name)) for name in names[:length]],
+        "file_names": [below(image_root, name, where, "file_names") for name in names[:length]],
         "height": integer_field(where, video, "height"),
         "width": integer_field(where, video, "width"),
         "length": length,
@@ -104,13 +110,11 @@ def _video_record(json_file: str, video: dict, image_root: str) -> dict:
 
 def _add_track(json_file, annotation, records, contiguous, mask_field, seen) -> int:
     """Add one track to its video's record; returns how many of its masks had to be dropped."""
-    if not isinstance(annotation, dict):
-        fail(json_file, "annotations", f"entry {str(annotation)[:80]} is not an object")
     track_id, video_id = annotation.get("id"), annotation.get("video_id")
     where = f"{json_file}: video {video_id}, annotation {track_id}"
     if video_id is None and "image_id" in annotation:
         fail(where, "video_id", "is missing, but there is an 'image_id': a COCO annotation?")
-    if video_id not in records:
+    if not is_key_of(video_id, records):
         fail(where, "video_id", "no such video in this file")
     if not isinstance(track_id, int):
         fail(where, "id", f"expected an integer, found {track_id!r}")
@@ -118,11 +122,11 @@ def _add_track(json_file, annotation, records, contiguous, mask_field, seen) -> 
         fail(where, "id", "occurs twice in this video")
     seen.add((video_id, track_id))
     category_id = annotation.get("category_id")
-    if category_id not in contiguous:
+    if not is_key_of(category_id, contiguous):
         fail(where, "category_id", f"{category_id!r} is not among the file's categories")
 
     record = records[video_id]
-    field = mask_field if mask_field in annotation else "segmentations"
+    field = mask_field if annotation.get(mask_field) is not None else "segmentations"
     masks = _per_frame(where, annotation, field, record["length"])
     boxes = _per_frame(where, annotation, "bboxes", record["length"]) if annotation.get("bboxes") else None
     dropped = 0
@@ -134,15 +138,12 @@ def _add_track(json_file, annotation, records, contiguous, mask_field, seen) -> 
         if mask is None:
             dropped += 1
             continue
-        box = (boxes and boxes[t]) or box_of_mask(mask)
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
-            fail(here, "bboxes", f"expected [x, y, w, h], found {box!r}")
         record["annotations"][t].append(
             {
                 "iscrowd": annotation.get("iscrowd", 0),
                 "category_id": contiguous[category_id],
                 "id": track_id,
-                "bbox": box,
+                "bbox": checked_box(here, "bboxes", (boxes and boxes[t]) or box_of_mask(mask)),
                 "bbox_mode": BoxMode.XYWH_ABS,
                 "segmentation": mask,
             }

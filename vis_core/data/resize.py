@@ -48,7 +48,7 @@ def floor_size(height: int, width: int, short: int, long: int) -> tuple[int, int
     """
     low, high = min(height, width), max(height, width)
     if high / low * short > long:
-        short = round(long * low / high)
+        short = max(1, round(long * low / high))
     if height < width:
         return short, int(short * width / height)
     return int(short * height / width), short
@@ -63,12 +63,11 @@ def resize_transform(height: int, width: int, short: int, long: int, backend: st
     check_backend(backend)
     if short == 0:
         return NoOpTransform()
-    if backend == "opencv":
-        return OpenCVResizeTransform(height, width, *fit_size(height, width, short, long))
-    if backend == "pillow_floor":
-        return T.ResizeTransform(height, width, *floor_size(height, width, short, long))
-    new_height, new_width = T.ResizeShortestEdge.get_output_shape(height, width, short, long)
-    return T.ResizeTransform(height, width, new_height, new_width)
+    rules = {"pillow": T.ResizeShortestEdge.get_output_shape, "pillow_floor": floor_size, "opencv": fit_size}
+    size = rules[backend](height, width, short, long)
+    new_height, new_width = (max(1, side) for side in size)  # the short side of a very elongated image rounds to 0
+    kind = OpenCVResizeTransform if backend == "opencv" else T.ResizeTransform
+    return kind(height, width, new_height, new_width)
 
 
 def check_backend(backend: str) -> None:

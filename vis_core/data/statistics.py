@@ -16,7 +16,7 @@ OCCLUSION_LEVELS = ("no_occlusion", "slight_occlusion", "severe_occlusion")
 
 @dataclass
 class ClassStatistics:
-    """Of one class: tracks, videos it is in, masks, and frames a track on average."""
+    """Of one class: tracks, videos it is in, masks, and frames per track on average."""
 
     name: str
     tracks: int = 0
@@ -68,10 +68,10 @@ class Statistics:
             "tracks": len(lengths),
             "masks": sum(lengths),
             "classes": len(self.classes),
-            "frames a video": _mean(self.video_lengths),
-            "tracks a video": _mean(self.tracks_per_video),
-            "objects a frame": _mean(self.objects_per_frame),
-            "frames a track": _mean(lengths),
+            "frames per video": _mean(self.video_lengths),
+            "tracks per video": _mean(self.tracks_per_video),
+            "objects per frame": _mean(self.objects_per_frame),
+            "frames per track": _mean(lengths),
             "tracks that come back": sum(1 for gap in self.gaps if gap),
             "median mask side": float(np.median(self.mask_sides)) if self.mask_sides else 0.0,
             "median motion": float(np.median(self.motion)) if self.motion else 0.0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vis_core.evaluation.matching import FALSE_POSITIVE, TRUE_POSITIVE
-from vis_core.rle import compiled
+from vis_core.jit import compiled
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)  # not k / 100: ten of them differ in the last bit, and the search is exact

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from vis_core.evaluation.tubes import DecodedTubes
-from vis_core.rle import compiled
+from vis_core.jit import compiled
 
 DILATION_RATIO = 0.02
 

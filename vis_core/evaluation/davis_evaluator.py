@@ -37,7 +37,8 @@ class DavisEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered data set of videos.
         distributed: gather from all processes; False: evaluate what this process saw.
-        output_dir: gets ``davis/<video>/<frame>.png``, named after the frames' files; None: nothing is written.
+        output_dir: gets ``davis/<video>/<frame>.png``, named after the frames' files, whose folders' names must differ;
+            None: nothing is written.
 
     :meth:`evaluate` returns ``{"davis_uvos": {"J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", ...}}`` in percent,
     means over all objects of all videos, on the main process, and ``{}`` elsewhere or without ground truth.
@@ -65,6 +66,8 @@ class DavisEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._records = {record["video_id"]: record for record in DatasetCatalog.get(self._name)}
         self._objects = []
+        if self._output_dir is not None:
+            self._check_folders()
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Save and compare the tubes of one batch: per video one test dict and one ``{"tubes": [Tube]}``."""
@@ -133,6 +136,18 @@ class DavisEvaluator(DatasetEvaluator):
         if late:
             logger.warning("%s: %d objects appear after the first frame and do not count", where, len(late))
         return ids[: len(ids) - len(late)]
+
+    def _check_folders(self) -> None:
+        """Raise DataError if label maps would be written elsewhere than below ``output_dir``, or over each other."""
+        taken: dict[str, tuple[Path, int]] = {}
+        for video_id, record in self._records.items():
+            for folder in {Path(name).parent for name in record["file_names"]}:
+                where = f"data set '{self._name}', video {video_id}: folder {folder}"
+                if folder.name == "..":
+                    raise DataError(f"{where} has no name of its own to write label maps under")
+                other, other_id = taken.setdefault(folder.name, (folder, video_id))
+                if other != folder:
+                    raise DataError(f"{where} is called like {other} of video {other_id}: their label maps would mix")
 
     def _path(self, frame: str) -> Path:
         frame = Path(frame)

@@ -65,7 +65,8 @@ class Diagnosis:
         tracks: verdicts by video and, within it, falling score.
         missed: (video id, object id, category id) of missed objects.
         ap50: mean over classes with objects, in [0, 1]; NaN without any.
-        cost: AP50 that repairing each of ``KINDS`` would gain.
+        cost: AP50 that repairing each of ``KINDS`` would gain; for ``missed``, if no object is found, all that lacks to
+            1. NaN without any object.
         confusion: int64 (K + 1, K + 1): rows are objects' classes, columns those of the tracks that cover them (IoU >=
             0.5, whatever the class) by falling score; the last row counts tracks on no object, the last column objects
             without a track. Tracks with a score below ``min_score`` do not take part.
@@ -121,7 +122,7 @@ def diagnose(
         confident = [d for d, track in enumerate(detections) if track.score >= min_score]
         _confuse(confusion, category_ids, [detections[d] for d in confident], objects, iou[confident])
     ap50 = _ap50(tracks, num_objects)
-    cost = {kind: _ap50(*_repaired(kind, tracks, missed, num_objects)) - ap50 for kind in KINDS}
+    cost = {kind: _cost(ap50, *_repaired(kind, tracks, missed, num_objects)) for kind in KINDS}
     return Diagnosis(tracks, missed, ap50, cost, confusion, category_ids, min_score)
 
 
@@ -266,6 +267,11 @@ def _repaired(
             taken.add((track.video_id, track.object_id))
             repaired.append(replace(track, category_id=track.object_category_id, kind="correct"))
     return repaired, num_objects
+
+
+def _cost(ap50: float, tracks: Sequence[TrackVerdict], num_objects: dict[int, int]) -> float:
+    """What is gained over ``ap50`` by what a repair leaves: all that lacks, if no object is left to be found."""
+    return (_ap50(tracks, num_objects) if any(num_objects.values()) else 1.0) - ap50
 
 
 def _ap50(tracks: Sequence[TrackVerdict], num_objects: dict[int, int]) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from vis_core.errors import DataError
-from vis_core.rle import compiled
+from vis_core.jit import compiled
 
 _BLOCK = 1 << 20  # bytes read at a time
 _NO_NUMBER = np.iinfo(np.int64).min

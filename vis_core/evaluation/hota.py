@@ -1,7 +1,7 @@
 """HOTA, DetA and AssA on tubes: how well objects are found and how well they are followed, as two numbers.
 
 J. Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking", IJCV 2021. The similarity of two
-objects in a frame is the IoU of their masks. Scores play no role, so the tracks that count have to be chosen by one.
+objects in a frame is the IoU of their masks. HOTA ignores scores, so tracks are first filtered by `min_score`.
 
 Shapes: D tracks and G objects of one class in one video, T frames, A localisation thresholds, K categories.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vis_core.rle import compiled
+from vis_core.jit import compiled
 
 IGNORED, TRUE_POSITIVE, FALSE_POSITIVE = 0, 1, 2
 

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable
-from contextlib import contextmanager
-from pathlib import Path
+
+from vis_core.atomic import replacing
 
 MEMBER = "results.json"
-
-
-@contextmanager
-def replacing(path: str | os.PathLike):
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    os.chmod(name, 0o644)  # mkstemp keeps its files from other users
-    try:
-        yield name
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def write_results(entries: Iterable[dict], path: str | os.PathLike) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from vis_core.evaluation.tubes import DecodedTubes
-from vis_core.rle import compiled
+from vis_core.jit import compiled
 
 
 @compiled

@@ -35,6 +35,7 @@ class VideoOutcome:
         ranks: int64 (D,), position within the group.
         d_begin, g_begin: int64 (groups + 1,), extents of the groups (categories present).
         iou: float64, the pairs of all groups, group after group, row (detection) by row.
+        average_areas: float64 (D,), mean non-zero mask area per detection, pixels.
         verdicts, partners: (R, S, D), see :func:`vis_core.evaluation.matching.match_video`.
         num_objects: int64 (K, R), objects that count.
         notes: how often something was tolerated, by what it was.

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vis_core.atomic import replacing
 from vis_core.errors import DataError
 from vis_core.visualization.labels import blit, render_label
 
@@ -54,12 +55,13 @@ class ContactSheet:
         return sheet
 
     def save(self, path: str | Path) -> Path:
-        """Write the sheet as .jpg or .png. Raises DataError if that fails."""
-        path = Path(path)
-        try:
-            written = cv2.imwrite(str(path), np.ascontiguousarray(self.image()[:, :, ::-1]))
-        except cv2.error as e:
-            raise DataError(f"{path}: cannot be written ({e.err})") from e
-        if not written:
-            raise DataError(f"{path}: cannot be written")
+        """Write the sheet as .jpg or .png; folders are made. Raises DataError if that fails."""
+        path, image = Path(path), np.ascontiguousarray(self.image()[:, :, ::-1])
+        with replacing(path) as partial:
+            try:
+                written = cv2.imwrite(str(partial), image)
+            except cv2.error as e:
+                raise DataError(f"{path}: cannot be written ({e.err})") from e
+            if not written:
+                raise DataError(f"{path}: cannot be written")
         return path

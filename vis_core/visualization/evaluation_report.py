@@ -10,9 +10,9 @@ from string import Template
 
 import numpy as np
 
+from vis_core.atomic import write_text
 from vis_core.evaluation import GroundTruth, Results, TrackMetrics, evaluate_splits
 from vis_core.evaluation.diagnosis import KINDS, Diagnosis, diagnose
-from vis_core.evaluation.submission import replacing
 from vis_core.visualization import evaluation_report_charts as charts
 from vis_core.visualization.evaluation_report_pictures import picture_pair
 
@@ -78,8 +78,7 @@ def write_report(
         videos_note=_videos_note(frames),
         videos="".join(_video_blocks(ground_truth, results, diagnosis, selected, frames, min_score, strict_lengths)),
     )
-    with replacing(path) as name:
-        Path(name).write_text(page, encoding="utf-8")
+    write_text(page, path)
 
 
 def _extra_cards(boundary: TrackMetrics | None, hota: dict[str, float] | None) -> str:

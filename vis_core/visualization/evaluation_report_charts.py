@@ -23,7 +23,7 @@ def cards(values: dict[str, str]) -> str:
 
 
 def category_bars(rows: Sequence[tuple[str, float, float, int, int]]) -> str:
-    """One row a class: name, AP (bar), AP50 (tick), number of objects and of tracks. NaN: the class has no objects."""
+    """One row per class: name, AP (bar), AP50 (tick), numbers of objects and tracks. NaN: the class has no objects."""
     head = "".join(f'<span class="head num">{text}</span>' for text in ("AP", "AP50", "objects", "tracks"))
     lines = [f'<div class="bars"><span></span><span class="head">AP, and AP50 as a tick</span>{head}']
     for name, ap, ap50, objects, tracks in rows:
@@ -90,16 +90,18 @@ def confusion_table(counts: np.ndarray, names: Sequence[str]) -> str:
 
 
 def error_bars(rows: Sequence[tuple[str, str, float, int]]) -> str:
-    """One row a kind of error: name, explanation, AP50 it costs (bar), number."""
-    largest = max([cost for _, _, cost, _ in rows] + [0.01])
+    """One row a kind of error: name, explanation, AP50 it costs (bar; NaN: undefined), number."""
+    largest = max([cost for _, _, cost, _ in rows if cost == cost] + [0.01])
     lines = [
         '<div class="bars errors"><span></span><span class="head">AP50 that repairing it would gain</span>'
         '<span class="head num">gain</span><span class="head num">count</span><span></span>'
     ]
     for name, explanation, cost, count in rows:
+        width = 100 * max(cost, 0) / largest if cost == cost else 0
+        gain = f"{100 * cost:.1f}" if cost == cost else number(None)
         lines.append(
             f'<span class="name">{escape(name)}</span><span class="track"><i class="bad" '
-            f'style="width:{100 * max(cost, 0) / largest:.2f}%"></i></span><span class="num">{100 * cost:.1f}</span>'
+            f'style="width:{width:.2f}%"></i></span><span class="num">{gain}</span>'
             f'<span class="num">{count}</span><span class="note">{escape(explanation)}</span>'
         )
     return "".join(lines) + "</div>"

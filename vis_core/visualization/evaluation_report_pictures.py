@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from vis_core.data.paths import leads_out
 from vis_core.evaluation.diagnosis import TrackVerdict
 from vis_core.evaluation.ground_truth import GroundTruth
 from vis_core.evaluation.results import Results
-from vis_core.rle import area, counts_as_bytes
+from vis_core.rle import area, compressed
 from vis_core.tube import Tube
+from vis_core.visualization.data_uri import jpeg_uri
 from vis_core.visualization.overlay import OverlayDrawer
 
 _WIDTH = 480  # px of a picture
@@ -28,9 +29,10 @@ def picture_pair(
     frames: Path,
     min_score: float,
 ) -> tuple[str, str] | None:
-    """Data addresses of two JPEGs, ground truth and results, of the frame in which most objects can be seen.
+    """Data URIs of two JPEGs, ground truth and results, of the frame in which most objects can be seen.
 
-    A correct track has the colour of its object. None if that frame's file is missing or not of the video's size.
+    A correct track has the colour of its object. None if that frame's file is missing or not of the video's size, or
+    its name leads out of ``frames``.
     """
     video = ground_truth.videos[video_id]
     objects = ground_truth.tracks(video_id)
@@ -38,6 +40,8 @@ def picture_pair(
     if not objects or not length:
         return None
     frame = max(range(length), key=lambda t: _visible([track.segmentations[t] for track in objects]))
+    if leads_out(video.file_names[frame]):
+        return None
     image = cv2.imread(str(frames / video.file_names[frame]))
     if image is None or image.shape[:2] != video.size:
         return None
@@ -45,7 +49,7 @@ def picture_pair(
     class_of = {category: k for k, category in enumerate(ground_truth.category_ids)}
     color_of = {track.id: number for number, track in enumerate(objects)}
     truth = [
-        Tube(class_of[track.category_id], 1.0, [_compressed(track.segmentations[frame])], color_of[track.id])
+        Tube(class_of[track.category_id], 1.0, [compressed(track.segmentations[frame])], color_of[track.id])
         for track in objects
         if track.category_id in class_of
     ]
@@ -57,7 +61,7 @@ def picture_pair(
             continue
         right = verdict.kind == "correct"
         color = color_of[verdict.object_id] if right else len(objects) + number
-        found.append(Tube(class_of[track.category_id], track.score, [_compressed(track.segmentations[frame])], color))
+        found.append(Tube(class_of[track.category_id], track.score, [compressed(track.segmentations[frame])], color))
     return _draw(image, truth, names, scores=False), _draw(image, found, names, scores=True)
 
 
@@ -67,21 +71,10 @@ def _visible(masks: Sequence[dict | None]) -> tuple[int, int]:
     return len(areas), sum(areas)
 
 
-def _compressed(mask: dict | None) -> dict | None:
-    """An RLE in the spelling that drawing expects."""
-    if not mask:
-        return None
-    return {"size": mask["size"], "counts": counts_as_bytes(mask["counts"])}
-
-
 def _draw(image: np.ndarray, tubes: Sequence[Tube], names: Sequence[str], scores: bool) -> str:
     fitting = [
         tube for tube in tubes if not tube.segmentations[0] or tuple(tube.segmentations[0]["size"]) == image.shape[:2]
     ]
     scale = max(1, round(_WIDTH / image.shape[1]))  # labels of small videos need room
     drawer = OverlayDrawer(fitting, names, *image.shape[:2], scale, scores=scores)
-    drawn = drawer.draw(image[:, :, ::-1], 0)[:, :, ::-1]
-    height = round(drawn.shape[0] * _WIDTH / drawn.shape[1])
-    shrunk = cv2.resize(np.ascontiguousarray(drawn), (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", shrunk, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    return jpeg_uri(drawer.draw(image[:, :, ::-1], 0), _QUALITY, _WIDTH)

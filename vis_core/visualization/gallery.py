@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-import cv2
 import numpy as np
 
 from vis_core.data.formats.labels import Labels, Video
-from vis_core.data.formats.paths import inside
 from vis_core.data.frame_source import ImageSource
+from vis_core.data.paths import inside
 from vis_core.tube import Tube
+from vis_core.visualization.data_uri import jpeg_uri
 from vis_core.visualization.overlay import OverlayDrawer
 
 _QUALITY = 80
@@ -36,7 +35,7 @@ def gallery_page(
     Args:
         frames: folder that the file names are relative to.
         videos: those of ``labels`` to show.
-        num_frames: pictures a video, evenly spread over it.
+        num_frames: pictures per video, evenly spread over it.
         width: of a picture in pixels.
 
     Raises DataError for frames that cannot be read or are not of the video's size.
@@ -73,23 +72,14 @@ def _block(
     ]
     scale = max(1, round(width / video.width))  # labels of small videos need room
     drawer = OverlayDrawer(tubes, class_names, video.height, video.width, scale, scores=False)
-    pictures = "".join(
-        f'<img src="{_data_address(drawer.draw(source[t], t), width)}" alt="frame {t}" loading="lazy">' for t in chosen
-    )
+    pictures = ((t, jpeg_uri(drawer.draw(source[t], t), _QUALITY, width)) for t in chosen)
+    images = "".join(f'<img src="{uri}" alt="frame {t}" loading="lazy">' for t, uri in pictures)
     counts = Counter(track.category for track in video.tracks)
     told = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no objects"
     start = int(np.argmax([sum(t in track.masks for track in video.tracks) for t in chosen]))
     return (
-        f'<figure class="video" data-classes="{" ".join(str(place[name]) for name in counts)}">{pictures}'
+        f'<figure class="video" data-classes="{" ".join(str(place[name]) for name in counts)}">{images}'
         f'<input type="range" min="0" max="{len(chosen) - 1}" value="{start}" aria-label="frame">'
         f"<figcaption><b>{escape(video.name)}</b>video {video.id}: {length} frames, "
         f"{video.height} x {video.width}; {escape(told)}</figcaption></figure>"
     )
-
-
-def _data_address(image: np.ndarray, width: int) -> str:
-    """JPEG of an RGB image, shrunk to ``width`` pixels, as a data address."""
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    shrunk = cv2.resize(np.ascontiguousarray(image[:, :, ::-1]), (width, height), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", shrunk, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

@@ -16,7 +16,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 from vis_core.errors import DataError
-from vis_core.tube import RLE, Tube
+from vis_core.tube import RLE, Tube, decode_mask
 
 from .colors import track_color
 from .labels import LabelLayout, blit, render_label
@@ -72,7 +72,8 @@ class OverlayDrawer:
     def draw(self, frame: np.ndarray, index: int) -> np.ndarray:
         """Frame ``index``, (H, W, 3) uint8 RGB, with everything drawn on it: a new array (scale * H, scale * W, 3).
 
-        Labels move smoothly if frames come in order. Raises DataError for masks of another size than the frame's.
+        Labels move smoothly if frames come in order. Raises DataError for masks that are malformed or of another size
+        than the frame's.
         """
         if frame.shape[:2] != self._size:
             raise DataError(f"frame {index}: size {frame.shape[:2]} differs from the video's {self._size}")
@@ -83,10 +84,11 @@ class OverlayDrawer:
             if tuple(rle["size"]) != self._size:
                 size = f"mask size {list(rle['size'])} differs from the video's {list(self._size)}"
                 raise DataError(f"frame {index}, track {key}: {size}")
+            mask = decode_mask(rle)  # first: the box of a malformed mask is not to be trusted
             box = mask_box(rle)
             if box is not None:
                 x0, y0, x1, y1 = box
-                inside = _enlarge_mask(coco_mask.decode(rle)[y0:y1, x0:x1], self._scale)
+                inside = _enlarge_mask(mask[y0:y1, x0:x1].astype(np.uint8), self._scale)
                 boxes[key] = tuple(self._scale * v for v in box)
                 _draw_mask(image, inside, boxes[key], self._colors[key], self._thickness)
         sizes = {key: (self._tags[key].shape[1], self._tags[key].shape[0] + self._bar_height) for key in boxes}

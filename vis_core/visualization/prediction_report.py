@@ -11,12 +11,12 @@ from string import Template
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from vis_core.evaluation.submission import replacing
+from vis_core.atomic import write_text
 from vis_core.tube import Tube
 from vis_core.visualization import prediction_report_charts as charts
 from vis_core.visualization.colors import text_color, track_color
+from vis_core.visualization.data_uri import file_uri
 from vis_core.visualization.overlay import track_name
-from vis_core.visualization.prediction_report_pictures import file_address
 
 _NOTHING = (
     "<p>No track has the score that was asked for. <code>vis predict --score</code> with a lower one shows more; "
@@ -44,7 +44,7 @@ def write_prediction_report(
         tubes: by key (see :func:`vis_core.visualization.overlay.one_per_object`), each of ``num_frames`` entries.
         class_names: by ``Tube.category``.
         overlay: the mp4 to play.
-        pictures: by key, (frame, data address) of small pictures, in order.
+        pictures: by key, (frame, data URI) of small pictures, in order.
         subtitle: one line more, for instance which model this is.
     """
     template = Template((Path(__file__).parent / "prediction_report.html").read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def write_prediction_report(
     page = template.substitute(
         title=escape(f"Prediction of {Path(video_name).name}"),
         subtitle=escape(". ".join(part for part in (facts, subtitle) if part)),
-        video=file_address(overlay, "video/mp4"),
+        video=file_uri(overlay, "video/mp4"),
         nothing="" if tracks else _NOTHING,
         hidden="" if tracks else " hidden",
         timeline="".join(track.timeline(number) for number, track in enumerate(tracks)),
@@ -73,14 +73,13 @@ def write_prediction_report(
         scores=(
             charts.curves([track.tube.frame_scores or () for track in tracks], colors, "score", top=1.0)
             if scores
-            else '<p class="soft">This model gives one score a track, none a frame.</p>'
+            else '<p class="soft">This model gives one score per track, none per frame.</p>'
         ),
         plot_width=charts.PLOT_WIDTH,
         # "</script>" in a class name must not end the script.
         data=json.dumps(data).replace("<", "\\u003c"),
     )
-    with replacing(path) as name:
-        Path(name).write_text(page, encoding="utf-8")
+    write_text(page, path)
 
 
 class _Track:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from vis_core.tube import Tube
+from vis_core.visualization.data_uri import jpeg_uri
 from vis_core.visualization.overlay import mask_box
 
 PER_TRACK = 10
@@ -33,26 +32,14 @@ class Thumbnails:
             picks = np.unique(np.linspace(0, len(seen) - 1, PER_TRACK).round().astype(int)) if seen else []
             for pick in picks:
                 self._wanted.setdefault(seen[pick], []).append(key)
-        self.pictures: dict[int, list[tuple[int, str]]] = {key: [] for key in tubes}  # (frame, data address)
+        self.pictures: dict[int, list[tuple[int, str]]] = {key: [] for key in tubes}  # (frame, data URI)
 
     def add(self, index: int, frame: np.ndarray, drawn: np.ndarray) -> None:
         """Cut the tracks that want a picture of frame ``index`` out of ``drawn``, which may be enlarged."""
         scale = drawn.shape[0] // frame.shape[0]
         for key in self._wanted.get(index, ()):
             box = mask_box(self._tubes[key].segmentations[index])
-            self.pictures[key].append((index, jpeg_address(_cut(drawn, [scale * v for v in box]))))
-
-
-def jpeg_address(image: np.ndarray) -> str:
-    """An RGB image as the data address of a JPEG."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[:, :, ::-1]), options)
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
-
-
-def file_address(path: str | Path, mime: str) -> str:
-    """A file as a data address."""
-    return f"data:{mime};base64," + base64.b64encode(Path(path).read_bytes()).decode("ascii")
+            self.pictures[key].append((index, jpeg_uri(_cut(drawn, [scale * v for v in box]), _QUALITY)))
 
 
 def _cut(image: np.ndarray, box: list[int]) -> np.ndarray:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from vis_core.errors import DataError
 from vis_core.evaluation import GroundTruth
+from vis_core.rle import compressed
 from vis_core.tube import Tube
 from vis_core.visualization.labels import blit, render_label
 from vis_core.visualization.overlay import OverlayDrawer
@@ -25,7 +25,7 @@ class SideBySide:
 
     Args:
         path: the file.
-        fps: frames a second.
+        fps: frames per second.
         truth: draws the ground truth; None: two panels. It has the scale of the drawn frames.
     """
 
@@ -52,16 +52,17 @@ class SideBySide:
 def ground_truth_tubes(truth: GroundTruth, video_id: int) -> tuple[list[Tube], list[str]]:
     """A video's objects as tubes (track ids from 0), and the class names that their categories count in.
 
-    Raises DataError for an unknown video.
+    Raises DataError for an unknown video and for malformed masks.
     """
     if video_id not in truth.videos:
         raise DataError(f"{truth.name}: there is no video {video_id}")
     class_of = {category: index for index, category in enumerate(truth.category_ids)}
-    tubes = [
-        Tube(class_of[track.category_id], 1.0, [_compressed(mask) for mask in track.segmentations], number)
-        for number, track in enumerate(truth.tracks(video_id))
-        if track.category_id in class_of
-    ]
+    tubes = []
+    for number, track in enumerate(truth.tracks(video_id)):
+        if track.category_id in class_of:
+            where = f"{truth.name}: video {video_id}, annotation {track.id}, frame"
+            masks = [compressed(mask, f"{where} {t}") for t, mask in enumerate(track.segmentations)]
+            tubes.append(Tube(class_of[track.category_id], 1.0, masks, number))
     return tubes, [truth.categories[category] for category in truth.category_ids]
 
 
@@ -77,15 +78,6 @@ def video_id_of(truth: GroundTruth, video: Path) -> int:
     if len(found) != 1:
         raise DataError(f"{truth.name}: {len(found)} videos are called '{name}'; say which one with --gt-video ID")
     return found[0]
-
-
-def _compressed(mask: dict | None) -> dict | None:
-    if not mask:
-        return None
-    if isinstance(mask["counts"], list):
-        mask = coco_mask.frPyObjects(mask, *mask["size"])
-    counts = mask["counts"]
-    return {"size": list(mask["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def _in_a_row(panels: dict[str, np.ndarray], height: int, width: int) -> np.ndarray:

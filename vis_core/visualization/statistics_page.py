@@ -21,10 +21,10 @@ def statistics_page(statistics: Statistics, title: str, subtitle: str) -> str:
     """The page's text."""
     template = Template((Path(__file__).parent / "statistics_page.html").read_text(encoding="utf-8"))
     plots = [
-        ("Frames a video", "videos", statistics.video_lengths),
-        ("Frames a track", "tracks, by frames in which they can be seen", statistics.track_lengths),
-        ("Objects a frame", "frames", statistics.objects_per_frame),
-        ("Tracks a video", "videos", statistics.tracks_per_video),
+        ("Frames per video", "videos", statistics.video_lengths),
+        ("Frames per track", "tracks, by frames in which they can be seen", statistics.track_lengths),
+        ("Objects per frame", "frames", statistics.objects_per_frame),
+        ("Tracks per video", "videos", statistics.tracks_per_video),
         ("Mask size", "masks, by the square root of their share of the frame", statistics.mask_sides),
         ("Motion", "masks, by the way to the next frame in units of their own side", statistics.motion),
         ("Box occlusion", "frames, by the share of boxes that lies under several", statistics.box_occlusion),
@@ -54,7 +54,7 @@ def _card(name: str, value: float) -> str:
 
 
 def _class_table(statistics: Statistics) -> str:
-    rows = ["<tr><th>class</th><th>tracks</th><th>videos</th><th>masks</th><th>frames a track</th></tr>"]
+    rows = ["<tr><th>class</th><th>tracks</th><th>videos</th><th>masks</th><th>frames per track</th></tr>"]
     for entry in sorted(statistics.classes, key=lambda entry: -entry.tracks):
         cells = (f"{entry.tracks:,}", f"{entry.videos:,}", f"{entry.masks:,}", f"{entry.frames_per_track:.1f}")
         rows.append(f"<tr><td>{escape(entry.name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -22,7 +22,7 @@ class VideoWriter:
 
     Args:
         path: the file; folders are made, a file of that name is replaced.
-        fps: frames a second.
+        fps: frames per second.
         crf: quality, 0 (lossless) to 51; about 6 more halves the file.
 
     Raises DataError if the file cannot be written.

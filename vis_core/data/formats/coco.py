@@ -1,4 +1,4 @@
-"""COCO json with one annotation an object and frame, tied together over the frames.
+"""COCO json with one annotation per object and frame, tied together over the frames.
 
 CocoVID (mmtracking): "videos"; images with ``video_id`` and ``frame_id``; annotations with ``instance_id``.
 Plain COCO: images only; a video is a folder of them; annotations with a track id under one of several names.
@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import pycocotools.mask as coco_mask
 
+from vis_core.atomic import write_json
 from vis_core.data.annotation_file import fail, integer_field, read_annotation_file
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, unique_name
-from vis_core.data.formats.paths import has_list, write_json
+from vis_core.data.formats.paths import has_list
 from vis_core.data.formats.regions import annotation_rle, box_rle
 from vis_core.data.formats.ytvis import category_entries, class_ids
 from vis_core.data.frame_source import natural_key
@@ -24,10 +25,12 @@ _BOX_NOTE = "objects have only a box: the box became their mask"
 
 
 def detect_video(source: Path) -> bool:
+    """Whether ``source`` is a json file of images and videos."""
     return source.suffix == ".json" and has_list(source, "images") and has_list(source, "videos")
 
 
 def detect_images(source: Path) -> bool:
+    """Whether ``source`` is a json file of images, and not of videos."""
     return source.suffix == ".json" and has_list(source, "images") and not has_list(source, "videos")
 
 
@@ -39,11 +42,12 @@ def read_video(source: Path, options: ReadOptions) -> Labels:
     images = _images(source, data)
     groups: dict[int, list[dict]] = {}
     for image in images.values():
-        groups.setdefault(integer_field(f"{source}: image {image['id']}", image, "video_id"), []).append(image)
+        number = integer_field(f"{source}: image {image['id']}", image, "video_id", positive=False)
+        groups.setdefault(number, []).append(image)
     labels = Labels(categories=class_ids(source, data), frames=options.frames)
     taken: set[str] = set()
     for entry in data["videos"]:
-        number = integer_field(f"{source}: videos", entry, "id")
+        number = integer_field(f"{source}: videos", entry, "id", positive=False)
         if number not in groups:
             labels.notes["videos without images were left out"] += 1
             continue

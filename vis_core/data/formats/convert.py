@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vis_core.data.formats.labels import Labels, ReadOptions, WriteOptions, complete, restrict_classes
-from vis_core.data.formats.paths import inside, new_folder
+from vis_core.data.formats.paths import new_folder
 from vis_core.data.formats.registry import detect_format, format_named
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
 
 # What reading values of an unexpected form or size raises.

@@ -17,9 +17,10 @@ import pycocotools.mask as coco_mask
 from vis_core.data.formats import sidecar
 from vis_core.data.formats.keyframes import Shape, fill_frames
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, unique_name
-from vis_core.data.formats.paths import copy_frame, inside, list_files, list_images, new_file, relative_name
+from vis_core.data.formats.paths import copy_frame, list_files, list_images, new_file, relative_name
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.formats.safe_xml import parse_xml
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
 from vis_core.tube import RLE, decode_mask
 
@@ -28,6 +29,7 @@ _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton")
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is an XML file, or a folder with one below it."""
     if source.is_dir():
         return bool(list_files(source, (".xml",), recursive=True))
     return source.suffix.lower() == ".xml"

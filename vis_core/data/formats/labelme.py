@@ -22,7 +22,6 @@ from vis_core.data.formats.paths import (
     copy_frame,
     has_list,
     image_size,
-    inside,
     list_files,
     list_images,
     new_file,
@@ -31,6 +30,7 @@ from vis_core.data.formats.paths import (
 )
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.frame_source import natural_key
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
 from vis_core.tube import RLE, decode_mask
 
@@ -38,6 +38,7 @@ _VERSION = "5.4.1"
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder with json files below it that hold "shapes"."""
     if not source.is_dir():
         return False
     files = [path for path in list_files(source, (".json",), recursive=True) if path.name != sidecar.NAME]

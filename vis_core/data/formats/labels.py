@@ -1,4 +1,4 @@
-"""What every format is read to and written from: videos, their tracks, one run-length mask a frame."""
+"""What every format is read to and written from: videos, their tracks, one run-length mask per frame."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Video:
 
     @property
     def stems(self) -> list[str]:
-        """One name without suffix a frame, for formats that keep a file a frame: in order, and all different."""
+        """One name without suffix per frame, for formats that keep a file per frame: in order, and all different."""
         stems = [PurePosixPath(name).stem for name in self.file_names]
         keys = [natural_key(stem) for stem in stems]
         if all(a < b for a, b in pairwise(keys)) and not any(stem.startswith(".") for stem in stems):

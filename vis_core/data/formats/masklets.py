@@ -1,6 +1,6 @@
 """SA-V, the videos of SAM 2: one json a video, ``masklet[frame][object]`` run lengths, no classes.
 
-Labels are at 6 frames a second, every fourth frame of the video.
+Labels are at 6 frames per second, every fourth frame of the video.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, Writ
 from vis_core.data.formats.paths import (
     copy_frame,
     has_list,
-    inside,
     list_files,
     list_images,
     new_file,
@@ -24,6 +23,7 @@ from vis_core.data.formats.paths import (
     relative_name,
 )
 from vis_core.data.formats.regions import annotation_rle
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
 from vis_core.tube import encode_masks
 
@@ -31,6 +31,7 @@ _STEP = 4  # frames of the video between two labelled ones
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a json file with a "masklet", or a folder with such files below it."""
     files = list_files(source, (".json",), recursive=True) if source.is_dir() else [source]
     return any(path.suffix == ".json" and has_list(path, "masklet") for path in files[:5])
 

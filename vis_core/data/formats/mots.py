@@ -13,9 +13,9 @@ from PIL import Image
 
 from vis_core.data.formats import sidecar
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions
-from vis_core.data.formats.palette import read_map
 from vis_core.data.formats.paths import by_folder, copy_frame, list_files, list_images, new_file, relative_name
 from vis_core.data.formats.regions import annotation_rle, label_map, masks_of_map
+from vis_core.data.label_maps import read_label_map
 from vis_core.errors import DataError
 
 _CLASSES = {1: "car", 2: "pedestrian"}  # of both public data sets
@@ -28,6 +28,7 @@ Masks = dict[int, dict[int, dict]]  # frame number -> object id -> RLE
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder with text files or label maps where MOTS has them."""
     return source.is_dir() and bool(_text_files(source) or _map_folders(source))
 
 
@@ -127,7 +128,7 @@ def _read_maps(folder: Path, labels: Labels) -> tuple[Masks, tuple[int, int]]:
     masks: Masks = {}
     sizes = set()
     for place, path in enumerate(list_files(folder, (".png",))):
-        values = read_map(path)
+        values = read_label_map(path, two_bytes=True)
         sizes.add(values.shape)
         if len(sizes) > 1:
             raise DataError(f"{path}: its size differs from the maps before")

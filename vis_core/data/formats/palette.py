@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vis_core.data.formats import sidecar
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions
@@ -23,14 +22,15 @@ from vis_core.data.formats.paths import (
     relative_name,
 )
 from vis_core.data.formats.regions import label_map, masks_of_map
+from vis_core.data.label_maps import VOID, read_label_map, write_label_map
 from vis_core.errors import DataError
 
 _FOLDERS = ("Annotations_unsupervised", "Annotations")
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
-_VOID = 255
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a folder of label maps, or has one named ``Annotations``."""
     return _annotation_root(source) is not None
 
 
@@ -62,9 +62,7 @@ def write(labels: Labels, folder: Path, options: WriteOptions) -> None:
                 [values[track.key] for track in there], [track.masks[t] for track in there], video.height, video.width
             )
             labels.notes["pixels that several objects had went to the smallest of them"] += shared
-            image = Image.fromarray(painted.astype(np.uint8), mode="P")
-            image.putpalette(_palette())
-            image.save(new_file(folder, f"Annotations/{video.name}/{stem}.png"))
+            write_label_map(new_file(folder, f"Annotations/{video.name}/{stem}.png"), painted)
             if options.frames:
                 copy_frame(options.frames, video.file_names[t], folder, f"JPEGImages/{video.name}/{stem}")
         meta["videos"][video.name] = {
@@ -83,20 +81,8 @@ def write(labels: Labels, folder: Path, options: WriteOptions) -> None:
     sidecar.write(labels, folder)
 
 
-def read_map(path: Path) -> np.ndarray:
-    """Label map (H, W) of a png, palette or grey of 8 or 16 bits. Raises DataError for any other image."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
-                raise DataError(f"{path}: has {image.mode} colours; expected a palette or grey image of object numbers")
-            values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise DataError(f"{path}: cannot be read as an image ({e})") from None
-    return values.astype(np.int64)
-
-
 def _annotation_root(source: Path) -> Path | None:
-    """The folder that holds one folder of maps a video."""
+    """The folder that holds one folder of maps per video."""
     if not source.is_dir():
         return None
     for folder in (source, *(source / name for name in _FOLDERS)):
@@ -144,15 +130,15 @@ def _read_video(
         stems = list(by_stem)
         labels.notes[f"videos have no frames in {frames}: names ending in .jpg were assumed"] += 1
         file_names = [f"{name}/{stem}.jpg" for stem in stems]
-    values = {t: read_map(by_stem[stem]) for t, stem in enumerate(stems) if stem in by_stem}
+    values = {t: read_label_map(by_stem[stem], two_bytes=True) for t, stem in enumerate(stems) if stem in by_stem}
     sizes = {value.shape for value in values.values()}
     if len(sizes) > 1:
         raise DataError(f"{maps[0].parent}: label maps of different sizes: {sorted(sizes)}")
     seen = set().union(*(np.unique(value).tolist() for value in values.values()))
     tracks: dict[int, Track] = {}
     for t, value in values.items():
-        if seen - {0, _VOID}:  # else: DAVIS 2016, where 255 is the object
-            value = np.where(value == _VOID, 0, value)
+        if seen - {0, VOID}:  # else: DAVIS 2016, where 255 is the object
+            value = np.where(value == VOID, 0, value)
         for number, rle in masks_of_map(value).items():
             track = tracks.setdefault(number, Track(str(number), classes.get(str(number)), {}))
             track.masks[t] = rle
@@ -163,20 +149,8 @@ def _read_video(
 def _values(video: Video, labels: Labels) -> dict[str, int]:
     """Track key -> value; crowds are undecided."""
     objects = [track for track in video.tracks if not track.iscrowd]
-    if len(objects) >= _VOID:
-        raise DataError(f"video {video.name}: {len(objects)} objects, a palette image holds at most {_VOID - 1}")
+    if len(objects) >= VOID:
+        raise DataError(f"video {video.name}: {len(objects)} objects, a palette image holds at most {VOID - 1}")
     labels.notes["crowd tracks became undecided pixels (255)"] += len(video.tracks) - len(objects)
-    crowd = _VOID if objects else 0  # alone, 255 would be an object: DAVIS 2016
+    crowd = VOID if objects else 0  # alone, 255 would be an object: DAVIS 2016
     return {track.key: crowd for track in video.tracks} | {track.key: i + 1 for i, track in enumerate(objects)}
-
-
-def _palette() -> list[int]:
-    """Colours that spread the low bits of a number over the high bits of red, green and blue, as in PASCAL VOC."""
-    colors = np.zeros((256, 3), np.uint8)
-    numbers = np.arange(256)
-    for step in range(8):
-        for channel in range(3):
-            shift = 3 * step + channel
-            if shift < 8:
-                colors[:, channel] |= (((numbers >> shift) & 1) << (7 - step)).astype(np.uint8)
-    return colors.ravel().tolist()

@@ -1,10 +1,9 @@
-"""Names from label files, kept inside their folder; output that appears whole or not at all."""
+"""Files and folders of labels; folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import mmap
-import os
 import re
 import shutil
 import tempfile
@@ -15,20 +14,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from vis_core.data.frame_source import IMAGE_SUFFIXES, natural_key
+from vis_core.data.paths import inside
 from vis_core.errors import DataError
-
-
-def inside(root: Path, name: str, where: str) -> Path:
-    """``root / name`` for a name that came out of a file.
-
-    Raises DataError if it leads out of ``root``: by "..", as an absolute path, or through a link.
-    """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise DataError(f"{where}: {name!r} is not a file name")
-    path = root / name.replace("\\", "/")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{where}: '{name}' leads out of {root}; only files below it are touched")
-    return path
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -114,19 +101,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_json(content: object, path: Path) -> None:
-    """Write a json file at once or not at all. Raises DataError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be written ({e.strerror})") from e
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def new_file(root: Path, name: str) -> Path:

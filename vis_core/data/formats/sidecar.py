@@ -44,18 +44,28 @@ def load(folder: Path) -> dict:
         return {"categories": {}, "class_numbers": {}, "videos": {}}
     content = read_json(path)
     try:
-        for video in content["videos"].values():
-            names = video["file_names"]
-            assert isinstance(names, list) and all(isinstance(name, str) for name in names)
-            assert all(isinstance(video[field], int) for field in ("id", "height", "width"))
-            for track in video["tracks"].values():
-                assert isinstance(track["id"], int) and isinstance(track["category"], str)
-        assert all(isinstance(v, int) for v in content["categories"].values())
-        for number, name in content["class_numbers"].items():
-            assert number.isdecimal() and isinstance(name, str)
-    except (AssertionError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}: damaged; remove it to read the labels without it") from None
+        whole = _is_whole(content)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise DataError(f"{path}: damaged; remove it to read the labels without it")
     return content
+
+
+def _is_whole(content: dict) -> bool:
+    """Whether all that is read later has its type. Raises KeyError, TypeError or AttributeError for other damage."""
+    videos = content["videos"].values()
+    tracks = [track for video in videos for track in video["tracks"].values()]
+    numbers = [video[field] for video in videos for field in ("id", "height", "width")]
+    numbers += [*(track["id"] for track in tracks), *content["categories"].values()]
+    texts = [*(track["category"] for track in tracks), *content["class_numbers"].values()]
+    texts += [name for video in videos for name in video["file_names"]]
+    return (
+        all(isinstance(video["file_names"], list) for video in videos)
+        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and all(number.isdecimal() for number in content["class_numbers"])
+    )
 
 
 def restore(labels: Labels, content: dict) -> None:

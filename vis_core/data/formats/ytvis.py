@@ -1,4 +1,4 @@
-"""YouTube-VIS json: one annotation a track, one mask a frame. What training and evaluation read."""
+"""YouTube-VIS json: one annotation per track, one mask per frame. What training and evaluation read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from pathlib import Path, PurePosixPath
 
 import pycocotools.mask as coco_mask
 
+from vis_core.atomic import write_json
 from vis_core.data.annotation_file import fail, integer_field, read_annotation_file, read_categories
 from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, WriteOptions, unique_name
-from vis_core.data.formats.paths import has_list, write_json
+from vis_core.data.formats.paths import has_list
 from vis_core.data.formats.regions import annotation_rle
 
 
 def detect(source: Path) -> bool:
+    """Whether ``source`` is a json file of videos, and not of images."""
     return source.suffix == ".json" and has_list(source, "videos") and not has_list(source, "images")
 
 
@@ -38,7 +40,7 @@ def read(source: Path, options: ReadOptions) -> Labels:
             fail(where, "category_id", f"{entry.get('category_id')!r} is not among the file's categories")
         masks = entry.get("segmentations")
         if not isinstance(masks, list) or len(masks) != len(video.file_names):
-            fail(where, "segmentations", f"expected a list of {len(video.file_names)}, one a frame")
+            fail(where, "segmentations", f"expected a list of {len(video.file_names)}, one per frame")
         rles = {
             t: annotation_rle(f"{where}, frame {t}", "segmentations", mask, video.height, video.width)
             for t, mask in enumerate(masks)
@@ -50,7 +52,7 @@ def read(source: Path, options: ReadOptions) -> Labels:
                 category=names[entry["category_id"]],
                 masks={t: rle for t, rle in rles.items() if rle},
                 iscrowd=bool(entry.get("iscrowd")),
-                id=integer_field(where, entry, "id"),
+                id=integer_field(where, entry, "id", positive=False),
             )
         )
     return labels
@@ -116,7 +118,7 @@ def _video(source: str, entry: dict, taken: set[str]) -> Video:
     where = f"{source}: video {entry['id']}"
     names = entry.get("file_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        fail(where, "file_names", "expected a list of file names, one a frame")
+        fail(where, "file_names", "expected a list of file names, one per frame")
     length = integer_field(where, entry, "length") if entry.get("length") is not None else len(names)
     if length > len(names):
         fail(where, "length", f"is {length}, but there are {len(names)} file_names")

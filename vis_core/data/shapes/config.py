@@ -19,12 +19,12 @@ class ShapesConfig:
 
     Attributes:
         num_videos: number of videos. Video i does not depend on it, so a small set is a prefix of a larger one.
-        length: frames a video.
+        length: frames per video.
         height, width: frame size in pixels.
         seed: different seeds give unrelated videos; a training and a validation split differ in this.
         difficulty: 0 (slow, few, well separated objects on a calm background) to 1 (fast, small, crossing,
             leaving, look-alike objects in clutter).
-        min_objects, max_objects: tracks a video; the upper end is reached at difficulty 1 only.
+        min_objects, max_objects: tracks per video; the upper end is reached at difficulty 1 only.
         corners: "round", or "sharp" for outlines with exact corners (fine structure for mask-quality work).
         texture: "mixed" patterns, or "plain" colours.
         shadows: objects drop soft shadows on what lies below them.

@@ -23,7 +23,7 @@ class Motion:
 
 
 def wander(rng: np.random.Generator, length: int, amplitude: np.ndarray, speed: float) -> np.ndarray:
-    """Smooth bounded drift (T, 2): two sines an axis, ``amplitude`` (2,) in pixels, about ``speed`` pixels a frame."""
+    """Smooth bounded drift (T, 2): two sines per axis, ``amplitude`` (2,) pixels, about ``speed`` pixels per frame."""
     t = np.arange(length)[:, None]
     drift = np.zeros((length, 2))
     for share in (0.7, 0.3):

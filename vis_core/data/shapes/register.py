@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from vis_core.data.datasets_root import datasets_root
 
 from .config import ShapesConfig
 from .generate import generate_shapes, shapes_paths
 from .outlines import CATEGORIES
 
-# Mild on purpose: a small model is to learn it on a CPU in minutes. Harder sets: register_shapes(difficulty=...).
+# Mild on purpose: a small model is to learn it on a CPU in minutes. Harder sets:
+# register_shapes(name, ShapesConfig(difficulty=0.8), root).
 SPLITS = {
     "shapesvis_train": ShapesConfig(num_videos=1000, length=10, seed=1, difficulty=0.2),
     "shapesvis_val": ShapesConfig(num_videos=30, length=20, seed=2, difficulty=0.2),
@@ -52,6 +54,6 @@ def register_shapes(name: str, config: ShapesConfig, root: str | Path) -> None:
 def register_shapesvis(root: str | Path | None = None) -> None:
     """Register all of :data:`SPLITS` under ``root``, ``$DETECTRON2_DATASETS/shapesvis`` if None."""
     if root is None:
-        root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "shapesvis"
+        root = datasets_root() / "shapesvis"
     for name, config in SPLITS.items():
         register_shapes(name, config, root)
