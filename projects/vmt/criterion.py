@@ -30,6 +30,13 @@ from projects.vmt.matcher import ClipTargets, Match, corners
 from vis_core.errors import ConfigError
 
 PADDINGS = ("ignore", "background")
+REFINED_LOSSES = (
+    "loss_mask_refine",
+    "loss_mask_dice_refine",
+    "loss_mask_bound_refine",
+    "loss_mask_sem",
+    "loss_mask_sem_dice",
+)
 
 
 class MatchedMasks(NamedTuple):
@@ -147,7 +154,7 @@ class ClipCriterion:
         total: torch.Tensor,
         num_clips: int,
     ) -> dict[str, torch.Tensor]:
-        """Losses of the last stage of one clip: of its instances, of their detail alone, and of their union.
+        """``REFINED_LOSSES`` of one clip's last stage: of its instances, of their detail alone, and of their union.
 
         Args:
             masks: (N, T, H, W) logits of full size, without padding.

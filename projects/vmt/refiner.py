@@ -110,9 +110,11 @@ class ReleaseRefiner(nn.Module):
 
     Attributes:
         num_frames: frames of a clip that are refined together at test time.
+        loss_names: of the losses that it has of its own.
     """
 
     num_frames = 1
+    loss_names = ()
 
     @configurable
     def __init__(
