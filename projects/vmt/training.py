@@ -127,7 +127,7 @@ class ClipLearner:
     def _layer_losses(self, model, index, layer, maps, targets, total):
         """Losses of one decoder layer, its B matches, and the first mask stage of its matched queries, B ClipMasks."""
         logits = model.transformer.logits(index, layer.queries)
-        # Ways to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
+        # Offsets to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
         with torch.autocast(model.device.type, enabled=False):
             logits, boxes = logits.float(), layer.boxes.float()
             matches = self.matcher(logits, boxes, targets)
