@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from projects.vmt.dynamic import double_size
@@ -23,13 +22,13 @@ from projects.vmt.results import VideoObjects
 from projects.vmt.window import QueryMemory, SoftOverlap, Window, link_objects, pair_affinity, sliding_windows
 from vis_core.errors import ConfigError
 from vis_core.modeling.clip_transformer import FrameTokens
+from vis_core.modeling.mask_resizing import resized_in_chunks
 from vis_core.tube import Tube
 
 if TYPE_CHECKING:
     from projects.vmt.model import VMT, FrameMaps
 
 STAGES = ("coarse", "second", "refined")
-CHUNK_PIXELS = 2**22  # masks are enlarged together up to so many pixels: buffers this small stay in the cache
 
 
 class EncodedFrame(NamedTuple):
@@ -142,6 +141,7 @@ class VideoInference:
 
     def __call__(self, model: VMT, video: dict) -> list[Tube]:
         """Tubes of ``video`` (``image``, ``height``, ``width``); its frames are read once, in order."""
+        size = (video["height"], video["width"])
         objects = VideoObjects()
         memory = QueryMemory(self.link_memory, self.link_memory_threshold)
         before: tuple[Window, ClipObjects, list[int]] | None = None
@@ -155,8 +155,8 @@ class VideoInference:
                 ids = objects.add_clip(links, clip.logits, window.stop - window.first)
                 memory.see(ids, clip.queries)
                 for t, masks in self.frame_masks(model, clip, window):
-                    for part, inside in enlarged_masks(masks, (video["height"], video["width"])):
-                        objects.add_masks(t, ids[part], inside)
+                    for part, enlarged in resized_in_chunks(masks, size, size, size):  # nothing is padded
+                        objects.add_masks(t, ids[part], enlarged > 0)
                 before = (window._replace(frames=()), clip, ids)
                 num_frames = window.stop
         return objects.tubes(
@@ -240,12 +240,3 @@ class VideoInference:
             else:
                 masks = double_size(coarse if self.stage == "coarse" else second)
             yield from enumerate(masks, start=first)
-
-
-def enlarged_masks(logits: torch.Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Mask logits (N, h', w') at another size (h, w), a few at a time: which of the N, and masks (n, h, w) bool."""
-    step = max(CHUNK_PIXELS // (size[0] * size[1]), 1)
-    for start in range(0, len(logits), step):
-        part = slice(start, start + step)
-        enlarged = F.interpolate(logits[None, part].float(), size=size, mode="bilinear", align_corners=False)[0]
-        yield part, enlarged > 0

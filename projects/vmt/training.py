@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
-from projects.vmt.criterion import REFINED_LOSSES, ClipCriterion, matched_masks, mean_num_objects
+from projects.vmt.criterion import REFINED_LOSSES, ClipCriterion, matched_masks
 from projects.vmt.dynamic import double_size
 from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import pixel_references
@@ -25,6 +25,7 @@ from projects.vmt.matcher import ClipMatcher, ClipTargets, corners
 from projects.vmt.refiner import RefineInputs
 from vis_core.errors import ConfigError
 from vis_core.modeling.clip_transformer import DecoderLayerOutput
+from vis_core.modeling.set_prediction import mean_num_objects
 
 ABSENT = 1e-6  # all four numbers of the box of an object that a frame lacks
 
