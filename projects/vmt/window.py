@@ -80,8 +80,8 @@ def link_objects(
 ) -> list[int | None]:
     """Which object of the clip before each object is, one to one, by the greatest sum of weighted affinities (ours).
 
-    A clip has more objects than its video shows, some of them doubles that no class wants, with masks as good as those
-    of the object itself. Weighted with both objects' confidence, sure ones go to sure ones.
+    Several objects of a clip may be doubles of one, with nearly the same masks. Weighted with both objects' confidence,
+    sure ones go to sure ones.
 
     Args:
         affinity: (N, M), see :func:`pair_affinity`.
