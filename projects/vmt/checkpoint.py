@@ -11,20 +11,9 @@ from collections.abc import Collection
 
 import torch
 
-from vis_core.checkpoint import register_converter
+from vis_core.checkpoint import register_converter, rename_resnet
 
 StateDict = dict[str, torch.Tensor]
-
-# Of torchvision's ResNet to Detectron2's; Swin keeps its names.
-_RESNET_RULES = (
-    (r"conv1\.", r"stem.conv1."),
-    (r"bn1\.", r"stem.conv1.norm."),
-    (r"layer(\d)\.(\d+)\.conv(\d)\.", r"res{}.\2.conv\3."),
-    (r"layer(\d)\.(\d+)\.bn(\d)\.", r"res{}.\2.conv\3.norm."),
-    (r"layer(\d)\.(\d+)\.downsample\.0\.", r"res{}.\2.shortcut."),
-    (r"layer(\d)\.(\d+)\.downsample\.1\.", r"res{}.\2.shortcut.norm."),
-)
-_RESNET = tuple((re.compile(pattern), replacement) for pattern, replacement in _RESNET_RULES)
 
 # Beginnings of names, the longest that fits is used.
 _PREFIXES = {
@@ -98,18 +87,9 @@ def rename(key: str) -> str | None:
         if key.startswith(prefix):
             ours, rest = _PREFIXES[prefix], key.removeprefix(prefix)
             if ours == "backbone.body.":
-                rest = _backbone_name(rest)
+                rest = rename_resnet(rest)  # Swin keeps its names
             return None if ours is None else ours + rest
     return key
-
-
-def _backbone_name(name: str) -> str:
-    for pattern, replacement in _RESNET:
-        found = pattern.match(name)
-        if found:
-            stage = int(found[1]) + 1 if found.re.groups else 0
-            return found.expand(replacement.format(stage)) + name[found.end() :]
-    return name
 
 
 register_converter("VMT", is_vmt, convert)

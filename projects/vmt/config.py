@@ -150,7 +150,17 @@ def _add_test_keys(parent: CN) -> None:
     node.WINDOW = 40
     node.OVERLAP = 12
     # Instances of two clips are linked by soft mask IoU in the frames they share (LINK_IOU_WEIGHT) and cosine
-    # similarity of their queries (LINK_QUERY_WEIGHT); the weighted mean must exceed LINK_THRESHOLD.
+    # similarity of their queries (LINK_QUERY_WEIGHT); the weighted mean must be at least LINK_THRESHOLD.
     node.LINK_IOU_WEIGHT = 1.0
     node.LINK_QUERY_WEIGHT = 0.5
     node.LINK_THRESHOLD = 0.3
+    # Of all ways to pair them the one with the greatest sum is taken, where each pair counts with this mean times the
+    # product of both instances' best class probabilities to the power of LINK_CONFIDENCE; 0 = confidence is no matter.
+    node.LINK_CONFIDENCE = 0.25
+    # What remains is compared with the last queries of instances that the clip before lacks: the LINK_MEMORY latest
+    # ones (0 = none), if the cosine similarity is at least LINK_MEMORY_THRESHOLD.
+    node.LINK_MEMORY = 100
+    node.LINK_MEMORY_THRESHOLD = 0.8
+    # An instance's class probabilities are multiplied by the share of the video's frames whose clips found it, to this
+    # power; 0 = not at all. A video that is one clip is not changed.
+    node.COVERAGE_POWER = 0.5

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.utils.comm import get_world_size
 from fvcore.nn import giou_loss, sigmoid_focal_loss
 from torch.nn import functional as F
 
@@ -26,10 +25,18 @@ from projects.vmt.losses import (
     focal_loss,
     focal_loss_of_probabilities,
 )
-from projects.vmt.matcher import ClipTargets, Match, corners
+from projects.vmt.matcher import ClipTargets, corners
 from vis_core.errors import ConfigError
+from vis_core.modeling.set_prediction import Match
 
 PADDINGS = ("ignore", "background")
+REFINED_LOSSES = (
+    "loss_mask_refine",
+    "loss_mask_dice_refine",
+    "loss_mask_bound_refine",
+    "loss_mask_sem",
+    "loss_mask_sem_dice",
+)
 
 
 class MatchedMasks(NamedTuple):
@@ -104,7 +111,7 @@ class ClipCriterion:
             logits: (B, Q, K) float32.
             boxes: (B, T, Q, 4) float32.
             targets, matches: of B clips.
-            total: number of objects, see :func:`mean_num_objects`.
+            total: number of objects, see :func:`vis_core.modeling.set_prediction.mean_num_objects`.
         """
         classes = torch.zeros_like(logits)
         for row, target, (queries, objects) in zip(classes, targets, matches):
@@ -147,7 +154,7 @@ class ClipCriterion:
         total: torch.Tensor,
         num_clips: int,
     ) -> dict[str, torch.Tensor]:
-        """Losses of the last stage of one clip: of its instances, of their detail alone, and of their union.
+        """``REFINED_LOSSES`` of one clip's last stage: of its instances, of their detail alone, and of their union.
 
         Args:
             masks: (N, T, H, W) logits of full size, without padding.
@@ -187,11 +194,3 @@ def matched_masks(targets: Sequence[ClipTargets], matches: Sequence[Match], stri
         inside[: target.image_size[0], : target.image_size[1]] = True
         valid.append(inside[middle, middle].expand(len(objects), -1, -1))
     return MatchedMasks(torch.cat(masks), torch.cat(valid))
-
-
-def mean_num_objects(count: int, device: torch.device) -> torch.Tensor:
-    """Objects of a batch, averaged over the processes, at least 1."""
-    total = torch.tensor(float(count), device=device)
-    if get_world_size() > 1:
-        torch.distributed.all_reduce(total)
-    return (total / get_world_size()).clamp(min=1)

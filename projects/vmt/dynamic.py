@@ -1,6 +1,6 @@
 """Convolutions whose weights a query brings along (CondInst, ECCV 2020), and what they need.
 
-They compute in float32 under autocast, too: their inputs are ways of hundreds of pixels.
+They compute in float32 under autocast, too: their inputs are offsets of hundreds of pixels.
 
 Shapes: T frames, N instances, C channels of a map, D hidden channels, P parameters, (h, w) a map.
 """
@@ -42,8 +42,8 @@ def dynamic_masks(
 ) -> torch.Tensor:
     """Mask logits from a map that all instances share.
 
-    The first convolution reads, in this order, each pixel's way (x, y) to the instance's reference point in pixels of
-    the image, the instance's own channel if there is one, and the shared map.
+    The first convolution reads, in this order, each pixel's offset (x, y) to the instance's reference point in pixels
+    of the image, the instance's own channel if there is one, and the shared map.
 
     Args:
         weights: of N instances, dim_in = 2 + (own is given) + C.
@@ -67,7 +67,7 @@ def _dynamic_masks(weights, shared, references, stride, own) -> torch.Tensor:
     own_channels = 0 if own is None else 1
     kernel = first[:, :, 2 + own_channels :].flatten(0, 1)[..., None, None]  # (N * D, C, 1, 1)
     hidden = F.conv2d(shared, kernel, bias.flatten()).view(num_frames, num_instances, num_hidden, height, width)
-    # The way to a point, times a weight, is a value for each row and one for each column.
+    # The offset to a point, times a weight, is a value for each row and one for each column.
     x = references[..., :1] - pixel_centres(width, stride, shared.device)  # (T, N, w)
     y = references[..., 1:] - pixel_centres(height, stride, shared.device)  # (T, N, h)
     hidden = hidden + (first[:, :, 0, None] * x[:, :, None])[..., None, :]

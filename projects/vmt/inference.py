@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from projects.vmt.dynamic import double_size
@@ -20,16 +19,16 @@ from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import pixel_references
 from projects.vmt.refiner import RefineInputs
 from projects.vmt.results import VideoObjects
-from projects.vmt.window import SoftOverlap, Window, link_objects, sliding_windows
+from projects.vmt.window import QueryMemory, SoftOverlap, Window, link_objects, pair_affinity, sliding_windows
 from vis_core.errors import ConfigError
 from vis_core.modeling.clip_transformer import FrameTokens
+from vis_core.modeling.mask_resizing import resized_in_chunks
 from vis_core.tube import Tube
 
 if TYPE_CHECKING:
     from projects.vmt.model import VMT, FrameMaps
 
 STAGES = ("coarse", "second", "refined")
-CHUNK_PIXELS = 2**22  # masks are enlarged together up to so many pixels: buffers this small stay in the cache
 
 
 class EncodedFrame(NamedTuple):
@@ -84,16 +83,23 @@ class VideoInference:
         link_iou_weight: float = 1.0,
         link_query_weight: float = 0.5,
         link_threshold: float = 0.3,
+        link_confidence: float = 0.25,
+        link_memory: int = 100,
+        link_memory_threshold: float = 0.8,
+        coverage_power: float = 0.5,
     ) -> None:
         """
         Args:
-            num_classes, class_offset, num_outputs, min_score: see :meth:`projects.vmt.results.VideoObjects.tubes`.
+            num_classes, class_offset, num_outputs, min_score, coverage_power: see
+                :meth:`projects.vmt.results.VideoObjects.tubes`.
             num_instances: pairs of query and class of a clip, whose queries become its objects.
             stage: whose masks are put out, of ``STAGES``.
             frames_per_batch: frames that are encoded together on an accelerator.
             autocast: float16 on CUDA.
             window, overlap: see :func:`projects.vmt.window.sliding_windows`.
-            link_iou_weight, link_query_weight, link_threshold: see :func:`projects.vmt.window.link_objects`.
+            link_iou_weight, link_query_weight: see :func:`projects.vmt.window.pair_affinity`.
+            link_threshold, link_confidence: see :func:`projects.vmt.window.link_objects`.
+            link_memory, link_memory_threshold: see :class:`projects.vmt.window.QueryMemory`.
 
         Raises:
             ConfigError: unknown ``stage``, or more overlap than window.
@@ -114,13 +120,19 @@ class VideoInference:
         self.autocast = autocast
         self.window = window
         self.overlap = overlap
-        self.link_weights = (link_iou_weight, link_query_weight, link_threshold)
+        self.link_weights = (link_iou_weight, link_query_weight)
+        self.link_threshold = link_threshold
+        self.link_confidence = link_confidence
+        self.link_memory = link_memory
+        self.link_memory_threshold = link_memory_threshold
+        self.coverage_power = coverage_power
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         node = cfg.MODEL.VMT
         keys = ("NUM_INSTANCES", "NUM_OUTPUTS", "MIN_SCORE", "STAGE", "FRAMES_PER_BATCH", "AUTOCAST", "WINDOW")
-        keys += ("OVERLAP", "LINK_IOU_WEIGHT", "LINK_QUERY_WEIGHT", "LINK_THRESHOLD")
+        keys += ("OVERLAP", "LINK_IOU_WEIGHT", "LINK_QUERY_WEIGHT", "LINK_THRESHOLD", "LINK_CONFIDENCE")
+        keys += ("LINK_MEMORY", "LINK_MEMORY_THRESHOLD", "COVERAGE_POWER")
         return {
             "num_classes": node.NUM_CLASSES,
             "class_offset": node.CLASS_OFFSET,
@@ -129,7 +141,9 @@ class VideoInference:
 
     def __call__(self, model: VMT, video: dict) -> list[Tube]:
         """Tubes of ``video`` (``image``, ``height``, ``width``); its frames are read once, in order."""
+        size = (video["height"], video["width"])
         objects = VideoObjects()
+        memory = QueryMemory(self.link_memory, self.link_memory_threshold)
         before: tuple[Window, ClipObjects, list[int]] | None = None
         num_frames = 0
         with torch.autocast("cuda", dtype=torch.float16, enabled=self.autocast and model.device.type == "cuda"):
@@ -137,14 +151,17 @@ class VideoInference:
                 clip = self.clip_objects(model, window.frames)
                 links = [None] * len(clip.logits)
                 if before is not None:
-                    links = self.link(model, window, clip, *before)
+                    links = memory.recall(self.link(model, window, clip, *before), clip.queries)
                 ids = objects.add_clip(links, clip.logits, window.stop - window.first)
+                memory.see(ids, clip.queries)
                 for t, masks in self.frame_masks(model, clip, window):
-                    for part, inside in enlarged_masks(masks, (video["height"], video["width"])):
-                        objects.add_masks(t, ids[part], inside)
+                    for part, enlarged in resized_in_chunks(masks, size, size, size):  # nothing is padded
+                        objects.add_masks(t, ids[part], enlarged > 0)
                 before = (window._replace(frames=()), clip, ids)
                 num_frames = window.stop
-        return objects.tubes(num_frames, self.num_outputs, self.min_score, self.num_classes, self.class_offset)
+        return objects.tubes(
+            num_frames, self.num_outputs, self.min_score, self.num_classes, self.class_offset, self.coverage_power
+        )
 
     def encoded_frames(self, model: VMT, frames: Iterable[torch.Tensor]) -> Iterator[EncodedFrame]:
         """Frames (3, H, W) uint8 as they come, encoded. On a CPU one by one: a batch is no faster and takes more
@@ -193,7 +210,9 @@ class VideoInference:
                 for who, start in ((clip, window.start), (objects, before.start))
             )
             overlap.add(masks, others)
-        columns = link_objects(overlap.iou(), clip.queries, objects.queries, *self.link_weights)
+        affinity = pair_affinity(overlap.iou(), clip.queries, objects.queries, *self.link_weights)
+        scores, other_scores = (who.logits.sigmoid().amax(dim=1) for who in (clip, objects))
+        columns = link_objects(affinity, scores, other_scores, self.link_threshold, self.link_confidence)
         return [None if column is None else ids[column] for column in columns]
 
     def stages(self, model: VMT, clip: ClipObjects, part: slice, maps: MaskMaps) -> tuple[torch.Tensor, torch.Tensor]:
@@ -221,12 +240,3 @@ class VideoInference:
             else:
                 masks = double_size(coarse if self.stage == "coarse" else second)
             yield from enumerate(masks, start=first)
-
-
-def enlarged_masks(logits: torch.Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Mask logits (N, h', w') at another size (h, w), a few at a time: which of the N, and masks (n, h, w) bool."""
-    step = max(CHUNK_PIXELS // (size[0] * size[1]), 1)
-    for start in range(0, len(logits), step):
-        part = slice(start, start + step)
-        enlarged = F.interpolate(logits[None, part].float(), size=size, mode="bilinear", align_corners=False)[0]
-        yield part, enlarged > 0

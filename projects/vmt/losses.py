@@ -33,7 +33,7 @@ def focal_loss_of_probabilities(
     probabilities: torch.Tensor, targets: torch.Tensor, total: float | torch.Tensor, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
     """:func:`focal_loss` of (N, P) probabilities in [0, 1], for masks that are no longer one logit a pixel."""
-    certain = probabilities.clamp(1e-6, 1 - 1e-6)  # the logarithm of 0 is not to be had
+    certain = probabilities.clamp(1e-6, 1 - 1e-6)  # avoid log(0)
     right = torch.where(targets > 0.5, certain, 1 - certain)
     share = torch.where(targets > 0.5, ALPHA, 1 - ALPHA)
     return _mean_over_pixels(-share * (1 - right) ** GAMMA * right.log(), valid).sum() / total
@@ -57,7 +57,7 @@ def dice_loss_of_probabilities(
 
 
 def pairwise_focal_cost(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """What it would add to the focal class loss if a query had to show a class.
+    """Matching cost: change of the focal loss if query q were assigned class k.
 
     Args:
         logits: (Q, K).

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_convert, generalized_box_iou
 
 from projects.vmt.losses import pairwise_focal_cost
+from vis_core.modeling.set_prediction import Match
 
 
 class ClipTargets(NamedTuple):
@@ -30,9 +31,6 @@ class ClipTargets(NamedTuple):
     boxes: torch.Tensor
     masks: torch.Tensor
     image_size: tuple[int, int]
-
-
-Match = tuple[torch.Tensor, torch.Tensor]  # queries and objects, (n,) int64 each, aligned, by ascending query
 
 
 class ClipMatcher:

@@ -44,7 +44,8 @@ from vis_core.modeling.clip_transformer import ClipTransformer, FrameTokens, lev
 from vis_core.tube import Tube
 
 # MODEL.VMT.REFINER -> module, built from the config. It takes a RefineInputs of some frames of a clip and returns a
-# RefineOutput; its attribute ``num_frames`` says how many frames it wants to see together at test time.
+# RefineOutput; its attribute ``num_frames`` says how many frames it wants to see together at test time, ``loss_names``
+# which losses it has of its own.
 REFINERS = {"release": ReleaseRefiner, "quadtree": QuadtreeRefiner}
 
 

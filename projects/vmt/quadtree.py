@@ -1,7 +1,7 @@
 """The mask refiner of the paper as an option (MODEL.VMT.REFINER "quadtree"; Ke et al., ECCV 2022, arXiv 2207.14012).
 
-Where a mask of stride 8 is too coarse for the true one is learned. Such cells are the roots of trees in space and time:
-an incoherent cell has four children at stride 4, and each of these that is incoherent four at stride 2. All nodes of an
+A detector learns where a stride-8 mask is too coarse. Such cells are the roots of trees in space and time: an
+incoherent cell has four children at stride 4, and each of these that is incoherent four at stride 2. All nodes of an
 instance, of all levels and of all frames of a window, attend to each other, and each corrects the mask where it lies.
 The idea is the paper's; how it is done is ours (see README.md), since no code of it was released.
 
@@ -42,7 +42,10 @@ class QuadtreeRefiner(nn.Module):
 
     Attributes:
         num_frames: frames of a clip that are refined together at test time.
+        loss_names: of the losses that it has of its own.
     """
+
+    loss_names = ("loss_incoherence", "loss_nodes")
 
     @configurable
     def __init__(

@@ -110,9 +110,11 @@ class ReleaseRefiner(nn.Module):
 
     Attributes:
         num_frames: frames of a clip that are refined together at test time.
+        loss_names: of the losses that it has of its own.
     """
 
     num_frames = 1
+    loss_names = ()
 
     @configurable
     def __init__(
@@ -228,13 +230,14 @@ class ReleaseRefiner(nn.Module):
         return torch.cat(fused)
 
     def own_channels(self, inputs: RefineInputs, size: tuple[int, int]) -> torch.Tensor:
-        """What instances bring: second and coarse probability, box, way (x, y) to the reference: (T, N, 5, h2, w2)."""
+        """What instances bring: second and coarse probability, box mask, coordinates (x, y) of the
+        reference relative to each pixel: (T, N, 5, h2, w2)."""
         second, coarse = (resize_nearest(x.sigmoid(), size) for x in (inputs.second, inputs.coarse))
         boxes = box_masks(inputs.boxes.flatten(0, 1) / STRIDE, size, self.clamp_box_mask).view_as(second)
         x = inputs.references[..., :1] - pixel_centres(size[1], STRIDE, second.device)  # (T, N, w2)
         y = inputs.references[..., 1:] - pixel_centres(size[0], STRIDE, second.device)  # (T, N, h2)
-        ways = x[:, :, None].expand_as(second), y[..., None].expand_as(second)
-        return torch.stack([second, coarse, boxes, *ways], dim=2)
+        relative = x[:, :, None].expand_as(second), y[..., None].expand_as(second)
+        return torch.stack([second, coarse, boxes, *relative], dim=2)
 
 
 def _convolve(conv: nn.Conv2d, x: torch.Tensor, channels: slice, with_bias: bool) -> torch.Tensor:

@@ -50,8 +50,18 @@ class VideoObjects:
         rows = [total / self._num_frames[id_] for id_, total in self._logits.items()]
         return torch.from_numpy(np.stack(rows)).float()
 
+    def coverage(self, num_frames: int) -> torch.Tensor:
+        """(objects, 1) float32, the share of the video's frames whose clips found the object."""
+        return torch.tensor(list(self._num_frames.values()), dtype=torch.float32)[:, None] / num_frames
+
     def tubes(
-        self, num_frames: int, num_outputs: int, min_score: float, num_classes: int, class_offset: int
+        self,
+        num_frames: int,
+        num_outputs: int,
+        min_score: float,
+        num_classes: int,
+        class_offset: int,
+        coverage_power: float = 0.0,
     ) -> list[Tube]:
         """The best pairs of object and class, those of one object next to each other.
 
@@ -62,10 +72,12 @@ class VideoObjects:
             min_score: pairs below have a score, but no masks.
             num_classes: of the data set.
             class_offset: logit i is class i - ``class_offset``.
+            coverage_power: an object's probabilities are multiplied by its :meth:`coverage` to this power (ours): clips
+                that did not find it speak against it. Nothing changes where one clip is the whole video.
         """
         if not self._logits:
             return []
-        scores = self.logits().sigmoid()  # (objects, K)
+        scores = self.logits().sigmoid() * self.coverage(num_frames) ** coverage_power  # (objects, K)
         num_logits = scores.shape[1]
         best, picks = scores.flatten().topk(min(num_outputs, scores.numel()), sorted=True)
         by_object: dict[int, list[tuple[int, float]]] = {}

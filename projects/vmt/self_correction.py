@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from vis_core.atomic import write_json
 from vis_core.cli.failures import one_line_errors
 from vis_core.data.annotation_file import read_annotation_file
-from vis_core.data.masks import checked_mask
+from vis_core.data.formats.regions import annotation_rle
 from vis_core.errors import DataError
+from vis_core.evaluation import Results
 from vis_core.evaluation.tube_iou import quotient, tube_sums
 from vis_core.evaluation.tubes import decode_tubes
 
@@ -36,7 +37,9 @@ THRESHOLD = 0.85
 Masks = list[dict | None]  # one run-length mask a frame
 
 
-def corrected(data: dict, results: Iterable[dict], threshold: float = THRESHOLD) -> tuple[dict, int]:
+def corrected(
+    data: dict, results: Results | Sequence[dict] | str | os.PathLike, threshold: float = THRESHOLD
+) -> tuple[dict, int]:
     """Annotations with a field ``segmentations_refined``, and how many tracks took over a prediction.
 
     A prediction serves one track at most, the one that it overlaps most. Where a track has no mask it gets none, and
@@ -44,47 +47,50 @@ def corrected(data: dict, results: Iterable[dict], threshold: float = THRESHOLD)
 
     Args:
         data: YouTube-VIS json with annotations; stays as it is.
-        results: entries of a results file for these videos, with the data set's own category ids.
+        results: of these videos, with the data set's own category ids: a file, read video by video, or its entries.
         threshold: tube IoU from which on a prediction is taken.
 
     Raises:
-        DataError: a prediction's number of frames is not its video's.
+        DataError: results or masks cannot be used, or a prediction's number of frames is not its video's.
     """
-    predictions = defaultdict(list)
-    for entry in results:
-        predictions[entry["video_id"], entry["category_id"]].append(entry["segmentations"])
+    results = Results.load(results)
     videos = {video["id"]: video for video in data["videos"]}
     groups = defaultdict(list)
     for number, annotation in enumerate(data.get("annotations") or []):
         groups[annotation["video_id"], annotation["category_id"]].append(number)
     annotations = list(data.get("annotations") or [])
     count = 0
-    for key, numbers in groups.items():
-        tracks = [run_lengths(annotations[number], videos[key[0]]) for number in numbers]
-        found = predictions[key]
+    for (video_id, category_id), numbers in groups.items():
+        video = videos[video_id]
+        tracks = [
+            run_lengths(f"video {video_id}, annotation {own.get('id')}", own["segmentations"], video)
+            for own in (annotations[number] for number in numbers)
+        ]
+        found = [
+            run_lengths(f"{results.name}: entry {track.position}", track.segmentations, video)
+            for track in results.tracks(video_id)
+            if track.category_id == category_id
+        ]
         length = len(tracks[0])
         if any(len(masks) != length for masks in found):
-            raise DataError(f"results: video {key[0]}: a prediction has not {length} frames, as the video has")
+            raise DataError(f"{results.name}: video {video_id}: a prediction has not {length} frames, as the video has")
         choice = best_pairs(tube_ious(found, tracks), threshold)
         count += len(choice)
         for row, (number, own) in enumerate(zip(numbers, tracks)):
             better = found[choice[row]] if row in choice else own
-            masks = [mask and (other if has_pixels(other) else mask) for mask, other in zip(own, better)]
+            masks = [mask and (other or mask) for mask, other in zip(own, better)]
             annotations[number] = {**annotations[number], FIELD: masks}
     return {**data, "annotations": annotations}, count
 
 
-def run_lengths(annotation: dict, video: dict) -> Masks:
-    """A track's masks, polygons drawn."""
-    where = f"video {video['id']}, annotation {annotation.get('id')}"
-    height, width = video["height"], video["width"]
-    masks: Masks = []
-    for mask in annotation["segmentations"]:
-        mask = checked_mask(where, "segmentations", mask, height, width) if mask else None
-        if isinstance(mask, list):
-            mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
-        masks.append(mask and {**mask, "counts": _text(mask["counts"])})
-    return masks
+def run_lengths(where: str, masks: Sequence[dict | list | None], video: dict) -> Masks:
+    """A track's masks in any spelling of COCO's, polygons drawn; None for those without a pixel.
+
+    Raises:
+        DataError: names ``where``; something that is no mask of the video's size.
+    """
+    size = (video["height"], video["width"])
+    return [annotation_rle(where, "segmentations", mask, *size) if mask else None for mask in masks]
 
 
 def tube_ious(predictions: Sequence[Masks], tracks: Sequence[Masks]) -> np.ndarray:
@@ -108,15 +114,6 @@ def best_pairs(ious: np.ndarray, threshold: float) -> dict[int, int]:
     return pairs
 
 
-def has_pixels(mask: dict | None) -> bool:
-    """Whether a run-length mask shows anything."""
-    return bool(mask) and coco_mask.area({**mask, "counts": mask["counts"].encode()}) > 0
-
-
-def _text(counts: str | bytes) -> str:
-    return counts.decode() if isinstance(counts, bytes) else counts
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Annotations with masks that a trained model improved.")
     parser.add_argument("annotations", type=Path, help="YouTube-VIS json of the training videos")
@@ -126,12 +123,7 @@ def main() -> None:
         "--threshold", type=float, default=THRESHOLD, help="tube IoU from which on a prediction is taken"
     )
     args = parser.parse_args()
-    data = read_annotation_file(args.annotations, "ytvis")
-    try:
-        results = json.loads(args.results.read_text())
-    except (OSError, ValueError) as e:
-        raise DataError(f"{args.results}: cannot be read as a results file: {e}") from e
-    data, count = corrected(data, results, args.threshold)
+    data, count = corrected(read_annotation_file(args.annotations, "ytvis"), args.results, args.threshold)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(data, args.output)
     print(f"{args.output}: {count} of {len(data['annotations'])} tracks take over a prediction's masks")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
-from projects.vmt.criterion import ClipCriterion, matched_masks, mean_num_objects
+from projects.vmt.criterion import REFINED_LOSSES, ClipCriterion, matched_masks
 from projects.vmt.dynamic import double_size
 from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import pixel_references
@@ -25,6 +25,7 @@ from projects.vmt.matcher import ClipMatcher, ClipTargets, corners
 from projects.vmt.refiner import RefineInputs
 from vis_core.errors import ConfigError
 from vis_core.modeling.clip_transformer import DecoderLayerOutput
+from vis_core.modeling.set_prediction import mean_num_objects
 
 ABSENT = 1e-6  # all four numbers of the box of an object that a frame lacks
 
@@ -119,16 +120,15 @@ class ClipLearner:
                 found |= self.criterion.second_losses(as_tubes(second), matched_masks(targets, matches, 2), total)
         refined = self._refined_losses(model, images, frames, masks, second, targets, matches)
         losses = refined if self.refiner_only else losses | self.criterion.weighted(found) | refined
-        if get_world_size() > 1 or self.refiner_only:
-            # What a batch without objects has no use for needs a gradient, too.
-            name = "loss_mask_refine" if self.refiner_only else "loss_ce"
-            losses[name] = losses.get(name, 0) + 0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+        if get_world_size() > 1 and not self.refiner_only:
+            # What a batch without objects has no use for needs a gradient, too; the refiner's has one already.
+            losses["loss_ce"] = losses.get("loss_ce", 0) + no_loss(model)
         return losses
 
     def _layer_losses(self, model, index, layer, maps, targets, total):
         """Losses of one decoder layer, its B matches, and the first mask stage of its matched queries, B ClipMasks."""
         logits = model.transformer.logits(index, layer.queries)
-        # Ways to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
+        # Offsets to reference points are hundreds of pixels: lower precision would blur masks, and lose boxes.
         with torch.autocast(model.device.type, enabled=False):
             logits, boxes = logits.float(), layer.boxes.float()
             matches = self.matcher(logits, boxes, targets)
@@ -142,7 +142,10 @@ class ClipLearner:
         return losses, matches, masks
 
     def _refined_losses(self, model, images, frames, masks, second, targets, matches) -> dict[str, torch.Tensor]:
-        """Weighted losses of the last stage, which sees frames without their padding, as it will in testing."""
+        """Weighted losses of the last stage, which sees frames without their padding, as it will in testing.
+
+        They have the same names whether or not a clip shows an object: processes must agree on them.
+        """
         with_objects = [clip for clip, (queries, _) in enumerate(matches) if len(queries)]
         chosen = draw(torch.tensor(with_objects), self.refined_clips)
         picks = [draw(torch.arange(len(matches[clip][0])), self.refined_instances) for clip in chosen]
@@ -151,7 +154,7 @@ class ClipLearner:
         first = int(torch.randint(num_frames - count + 1, (1,)))
         part = slice(first, first + count)  # of every clip
         total = mean_num_objects(sum(len(pick) for pick in picks), model.device)
-        sums: dict[str, torch.Tensor] = {}
+        sums = dict.fromkeys((*REFINED_LOSSES, *model.refiner.loss_names), no_loss(model.refiner))
         for clip, pick in zip(chosen.tolist(), picks):
             target, objects = targets[clip], matches[clip][1]
             of_batch = slice(clip * num_frames + part.start, clip * num_frames + part.stop)
@@ -165,8 +168,13 @@ class ClipLearner:
                 selected = output.selected.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
                 found = self.criterion.refined_losses(logits, labels, selected, total, len(picks))
                 found |= {name: loss / total for name, loss in output.losses.items()}
-            sums = {name: sums.get(name, 0) + loss for name, loss in found.items()}
+            sums = {name: sums[name] + loss for name, loss in found.items()}
         return self.criterion.weighted(sums)
+
+
+def no_loss(module: nn.Module) -> torch.Tensor:
+    """0 that has a gradient, 0 as well, for every parameter that is trained."""
+    return 0 * sum(p.sum() for p in module.parameters() if p.requires_grad)
 
 
 def draw(items: torch.Tensor, most: int) -> torch.Tensor:

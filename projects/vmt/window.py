@@ -72,25 +72,87 @@ class SoftOverlap:
 
 
 def link_objects(
-    iou: torch.Tensor,
-    queries: torch.Tensor,
-    others: torch.Tensor,
-    iou_weight: float = 1.0,
-    query_weight: float = 0.5,
+    affinity: torch.Tensor,
+    scores: torch.Tensor,
+    other_scores: torch.Tensor,
     threshold: float = 0.3,
+    confidence: float = 0.25,
 ) -> list[int | None]:
-    """Which object of the clip before each object is, one to one, by the greatest sum of affinities.
+    """Which object of the clip before each object is, one to one, by the greatest sum of weighted affinities (ours).
+
+    Several objects of a clip may be doubles of one, with nearly the same masks. Weighted with both objects' confidence,
+    sure ones go to sure ones.
 
     Args:
-        iou: (N, M) soft overlap in the frames that both clips show.
-        queries, others: (N, C) and (M, C), compared by the cosine of their angle.
-        iou_weight, query_weight: affinity is the mean of the two with these weights.
+        affinity: (N, M), see :func:`pair_affinity`.
+        scores, other_scores: (N,) and (M,) probability of the best class, in [0, 1].
         threshold: least affinity of a pair.
+        confidence: power of the product of both scores that an affinity is multiplied with; 0 = not weighted.
 
     Returns:
         N indices into M, None for a new object.
     """
+    weights = (scores.double()[:, None] * other_scores.double()[None]) ** confidence
+    gain = torch.where(affinity >= threshold, affinity * weights, 0.0)
+    columns = optimal_association(gain.cpu().numpy(), -torch.inf)
+    allowed = (affinity >= threshold).tolist()
+    return [column if column != UNMATCHED and allowed[row][column] else None for row, column in enumerate(columns)]
+
+
+def pair_affinity(
+    iou: torch.Tensor, queries: torch.Tensor, others: torch.Tensor, iou_weight: float = 1.0, query_weight: float = 0.5
+) -> torch.Tensor:
+    """How alike objects of two clips are, (N, M) float64: the weighted mean of overlap and likeness of queries (ours).
+
+    Args:
+        iou: (N, M) soft overlap in the frames that both clips show.
+        queries, others: (N, C) and (M, C), compared by the cosine of their angle.
+        iou_weight, query_weight: weights of the two.
+    """
     similarity = cosine_similarity(queries.double(), others.double())
-    affinity = (iou_weight * iou + query_weight * similarity) / (iou_weight + query_weight)
-    columns = optimal_association(affinity.cpu().numpy(), threshold)
-    return [None if column == UNMATCHED else column for column in columns]
+    return (iou_weight * iou + query_weight * similarity) / (iou_weight + query_weight)
+
+
+class QueryMemory:
+    """The last query of each object of a video, so that one that was away for a clip or more is known again (ours).
+
+    Besides those of the clip before it holds the ``capacity`` objects that were last seen.
+    """
+
+    def __init__(self, capacity: int = 100, threshold: float = 0.8) -> None:
+        """
+        Args:
+            capacity: absent objects that are remembered; 0 = none.
+            threshold: least cosine of the angle between two queries of one object.
+        """
+        self.capacity = capacity
+        self.threshold = threshold
+        self._queries: dict[int, torch.Tensor] = {}  # identity -> (C,) float64, the latest last
+        self._shown: set[int] = set()  # identities of the clip before
+
+    def recall(self, links: Sequence[int | None], queries: torch.Tensor) -> list[int | None]:
+        """Identities of a clip's objects, None for those not linked; absent objects are put in where queries fit.
+
+        Args:
+            links: N identities of the clip before, None for objects that are not among them.
+            queries: (N, C).
+        """
+        links = list(links)
+        absent = [id_ for id_ in self._queries if id_ not in self._shown]
+        free = [row for row, id_ in enumerate(links) if id_ is None]
+        if not absent or not free:
+            return links
+        similarity = cosine_similarity(queries[free].double(), torch.stack([self._queries[id_] for id_ in absent]))
+        for row, column in zip(free, optimal_association(similarity.cpu().numpy(), self.threshold)):
+            if column != UNMATCHED:
+                links[row] = absent[column]
+        return links
+
+    def see(self, ids: Sequence[int], queries: torch.Tensor) -> None:
+        """Remember the N objects of a clip by their queries (N, C)."""
+        self._shown = set(ids)
+        for id_, query in zip(ids, queries.double()):
+            self._queries.pop(id_, None)
+            self._queries[id_] = query.clone()  # not a view, which would keep the whole clip's
+        while len(self._queries) > self.capacity + len(self._shown):
+            del self._queries[next(iter(self._queries))]

@@ -87,6 +87,24 @@ def test_still_crop_is_one_window():
     assert all((r == results[0]).all() for r in results)
 
 
+@pytest.mark.parametrize("pseudo", [False, True])
+def test_uniform_crop_is_anywhere_and_the_same_in_all_frames(pseudo):
+    np.random.seed(0)
+    path = "PSEUDO.CROP." if pseudo else "CROP."
+    entries = {"ENABLED": True, "PROB": 1.0, "MODE": "uniform", "TYPE": "absolute", "SIZE": (20, 30)}
+    cfg = config(**{path + key: value for key, value in {**entries, "RESIZE_FIRST": ()}.items()})
+    for node in (cfg.INPUT, cfg.INPUT.PSEUDO):
+        node.MIN_SIZE_TRAIN, node.AUGMENTATIONS, cfg.INPUT.RANDOM_FLIP = (0,), [], "none"
+    y, x = np.mgrid[:60, :90].astype(np.uint8)
+    corners = []
+    for _ in range(400):
+        results, _ = augment_clip(build_clip_augmentation(cfg, pseudo), [np.stack([x, y, y], -1)] * NUM_FRAMES)
+        assert all(r.shape[:2] == (20, 30) and (r == results[0]).all() for r in results)
+        corners.append(results[0][0, 0, :2].tolist())
+    assert np.allclose(np.mean(corners, axis=0), [(90 - 30) / 2, (60 - 20) / 2], atol=2.5)  # 3 deviations
+    assert np.max(corners, axis=0).tolist() == [60, 40] and np.min(corners, axis=0).tolist() == [0, 0]
+
+
 def test_crop_of_an_image_smaller_than_the_crop():
     np.random.seed(0)
     assert clip_shapes(MovingCrop("absolute_range", (384, 600))) == [(60, 90)] * NUM_FRAMES
@@ -134,6 +152,7 @@ def test_nothing_is_left_from_a_clip_that_failed():
 PIPELINES = {
     "video": ({"AUGMENTATIONS": ["brightness", "rotation"], "RANDOM_FLIP": "flip_by_clip"}, False),
     "video crop": ({"CROP.ENABLED": True, "CROP.PROB": 1.0, "CROP.SIZE": (30, 50)}, False),
+    "video crop, uniform": ({"CROP.ENABLED": True, "CROP.MODE": "uniform", "CROP.SIZE": (30, 50)}, False),
     "video crop by frame": ({"CROP.ENABLED": True, "CROP.MODE": "per_frame", "CROP.SIZE": (30, 50)}, False),
     "video crop after resize": ({"CROP.ENABLED": True, "CROP.RESIZE_FIRST": (50, 70), "CROP.SIZE": (30, 50)}, False),
     "video jitter": ({"LSJ_AUG.ENABLED": True, "LSJ_AUG.IMAGE_SIZE": 80, "LSJ_AUG.MIN_SCALE": 0.5}, False),
@@ -239,6 +258,20 @@ def test_fit_size_rounds_once():
 def test_unknown_values_are_reported(entries, message):
     with pytest.raises(ConfigError, match=message):
         build_clip_augmentation(config(**entries))
+
+
+@pytest.mark.parametrize(
+    "entries, message",
+    [
+        ({"PSEUDO.AUGMENTATIONS": ["sepia"]}, "INPUT.PSEUDO.AUGMENTATIONS: 'sepia' is unknown"),
+        ({"PSEUDO.MIN_SIZE_TRAIN_SAMPLING": "often"}, "INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING 'often' is unknown"),
+        ({"PSEUDO.MIN_SIZE_TRAIN": ()}, "INPUT.PSEUDO.MIN_SIZE_TRAIN: .*does not fit"),
+        ({"PSEUDO.CROP.ENABLED": True, "PSEUDO.CROP.MODE": "wild"}, "INPUT.PSEUDO.CROP.MODE 'wild' is unknown"),
+    ],
+)
+def test_unknown_values_of_pseudo_videos_are_reported(entries, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        build_clip_augmentation(config(**entries), pseudo=True)
 
 
 def test_per_frame_draws_once_a_frame():

@@ -17,7 +17,6 @@ from projects.vmt import checkpoint
 from projects.vmt.detail import box_masks, near_contours, pick_points
 from projects.vmt.dynamic import double_size, dynamic_masks, pixel_centres, resize_nearest, split_parameters
 from projects.vmt.features import MaskDecoder
-from projects.vmt.inference import enlarged_masks
 from projects.vmt.refiner import RefineEncoder, RefineInputs, ReleaseRefiner
 from projects.vmt.results import VideoObjects
 from projects.vmt.window import Window
@@ -32,6 +31,7 @@ from vis_core.modeling.clip_transformer import (
     unpadded_position_code,
 )
 from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask_resizing import resized_in_chunks
 from vis_core.ops import ms_deform_attn
 from vis_core.tube import decode_mask
 
@@ -387,11 +387,12 @@ def test_results(path):
     data = read(path)
     expected = json.loads(path.with_name(path.name.replace("inputs", "results").replace(".npz", ".json")).read_text())
     logits, masks = tensor(data["logits"])[0], tensor(data["masks"])[0]
+    size = tuple(data["out_size_hw"].tolist())
     objects = VideoObjects()
     ids = objects.add_clip([None] * len(logits), logits, masks.shape[1])
     for t in range(masks.shape[1]):
-        for part, inside in enlarged_masks(masks[:, t], tuple(data["out_size_hw"].tolist())):
-            objects.add_masks(t, ids[part], inside)
+        for part, enlarged in resized_in_chunks(masks[:, t], size, size, size):
+            objects.add_masks(t, ids[part], enlarged > 0)
     tubes = objects.tubes(masks.shape[1], 10, 0.001, num_classes=logits.shape[1], class_offset=0)
     assert [(tube.score, tube.category) for tube in tubes] == [(x["score"], x["category_id"]) for x in expected]
     assert [list(tube.segmentations) for tube in tubes] == [x["segmentations"] for x in expected]

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import projects  # noqa: F401
-from projects.vmt.criterion import ClipCriterion, matched_masks, mean_num_objects
+from projects.vmt.criterion import ClipCriterion, matched_masks
 from projects.vmt.losses import incoherence_labels
 from projects.vmt.matcher import ClipMatcher, ClipTargets
+from vis_core.modeling.set_prediction import mean_num_objects
 
 WEIGHTS = {"loss_ce": 2.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_mask": 2.0, "loss_dice": 5.0}
 

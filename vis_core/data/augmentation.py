@@ -20,6 +20,7 @@ from vis_core.data.clip_transforms import (
     Sometimes,
     Spin,
     TurnedCopy,
+    check_style,
 )
 from vis_core.data.photometric import PhotometricDistortion
 from vis_core.data.warped_copy import WarpedCopy
@@ -30,7 +31,7 @@ COLOR_NAMES = (*COLORS, "photometric")
 COLOR_RANGE = (0.9, 1.1)
 VIDEO_ROTATION = 15.0  # degrees; pseudo-videos have INPUT.PSEUDO.ROTATE_ANGLE
 ROTATION_CENTER = ((0.4, 0.4), (0.6, 0.6))
-CROP_MODES = ("same", "moving", "per_frame")
+CROP_MODES = ("uniform", "same", "moving", "per_frame")
 MAX_SIZE_BEFORE_CROP = 1333
 
 
@@ -40,8 +41,8 @@ def build_clip_augmentation(cfg, pseudo: bool = False) -> ClipAugmentation:
     Raises:
         ConfigError: a key has an unknown value.
     """
-    node = cfg.INPUT.PSEUDO if pseudo else cfg.INPUT
-    names = _checked_names(node.AUGMENTATIONS, pseudo)
+    node, path = (cfg.INPUT.PSEUDO, "INPUT.PSEUDO") if pseudo else (cfg.INPUT, "INPUT")
+    names = _checked_names(node.AUGMENTATIONS, path, pseudo)
     rotation = _rotation(cfg, pseudo) if "rotation" in names else []
     if "turned_copy" in names:
         rotation.append(TurnedCopy(node.ROTATE_ANGLE, node.TURN_SCALE))
@@ -53,18 +54,18 @@ def build_clip_augmentation(cfg, pseudo: bool = False) -> ClipAugmentation:
         return Chain([*copies, *flip, jitter, *colors, *rotation, window])
     backend = cfg.INPUT.RESIZE_BACKEND
     style = node.MIN_SIZE_TRAIN_SAMPLING
+    check_style(style, path)
     if pseudo and not style.endswith("_by_clip"):
         style += "_by_clip"
-    resize = Resize(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, style, backend)
-    return Chain([*copies, *_crop(node.CROP, backend, pseudo), resize, *flip, *colors, *rotation])
+    resize = Resize(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, style, backend, path)
+    return Chain([*copies, *_crop(node.CROP, backend, path, pseudo), resize, *flip, *colors, *rotation])
 
 
-def _checked_names(names: list[str], pseudo: bool) -> list[str]:
+def _checked_names(names: list[str], path: str, pseudo: bool) -> list[str]:
     known = [*COLOR_NAMES, "rotation"] + (["turned_copy", "warped_copy"] if pseudo else [])
     for name in names:
         if name not in known:
-            key = "INPUT.PSEUDO.AUGMENTATIONS" if pseudo else "INPUT.AUGMENTATIONS"
-            raise ConfigError(f"{key}: '{name}' is unknown; known: {', '.join(known)}")
+            raise ConfigError(f"{path}.AUGMENTATIONS: '{name}' is unknown; known: {', '.join(known)}")
     return names
 
 
@@ -77,13 +78,14 @@ def _warped_copies(pseudo) -> list[ClipAugmentation]:
     return [WarpedCopy(pseudo.ROTATE_ANGLE, pseudo.SHIFT, pseudo.PERSPECTIVE, pseudo.BLUR_PROB, pseudo.BLUR_SIZES)]
 
 
-def _crop(crop, backend: str, pseudo: bool) -> list[ClipAugmentation]:
+def _crop(crop, backend: str, path: str, pseudo: bool) -> list[ClipAugmentation]:
     if not crop.ENABLED:
         return []
     if crop.MODE not in CROP_MODES:
-        raise ConfigError(f"INPUT.CROP.MODE '{crop.MODE}' is unknown; known: {', '.join(CROP_MODES)}")
-    if crop.MODE == "per_frame":
-        window = PerFrame(T.RandomCrop(crop.TYPE, tuple(crop.SIZE)))
+        raise ConfigError(f"{path}.CROP.MODE '{crop.MODE}' is unknown; known: {', '.join(CROP_MODES)}")
+    if crop.MODE in ("uniform", "per_frame"):
+        spread = OncePerClip if crop.MODE == "uniform" else PerFrame
+        window = spread(T.RandomCrop(crop.TYPE, tuple(crop.SIZE)))
     else:
         window = MovingCrop(crop.TYPE, crop.SIZE, still=crop.MODE == "same")
     first = [Resize(crop.RESIZE_FIRST, MAX_SIZE_BEFORE_CROP, "choice_by_clip", backend)] if crop.RESIZE_FIRST else []

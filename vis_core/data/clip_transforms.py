@@ -103,14 +103,27 @@ class Resize:
     side at most ``max_size``; a draw per frame, or one per clip (style with "_by_clip"). Size 0 keeps the image's own.
     """
 
-    def __init__(self, sizes: int | Sequence[int], max_size: int, style: str = "choice", backend: str = "pillow"):
+    def __init__(
+        self,
+        sizes: int | Sequence[int],
+        max_size: int,
+        style: str = "choice",
+        backend: str = "pillow",
+        node: str = "INPUT",
+    ):
+        """
+        Args:
+            node: the config keys' common beginning, for messages.
+
+        Raises:
+            ConfigError: unknown ``style`` or ``backend``, or ``sizes`` that do not fit the style.
+        """
         self.sizes = [sizes] if isinstance(sizes, int) else list(sizes)
         self.max_size, self.style, self.backend = max_size, style, backend
         check_backend(backend)
-        if style not in RESIZE_STYLES:
-            raise ConfigError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING '{style}' is unknown; known: {', '.join(RESIZE_STYLES)}")
+        check_style(style, node)
         if not self.sizes or (style.startswith("range") and len(self.sizes) != 2):
-            raise ConfigError(f"INPUT.MIN_SIZE_TRAIN: {self.sizes} does not fit MIN_SIZE_TRAIN_SAMPLING '{style}'")
+            raise ConfigError(f"{node}.MIN_SIZE_TRAIN: {self.sizes} does not fit MIN_SIZE_TRAIN_SAMPLING '{style}'")
 
     def start_clip(self, num_frames: int) -> FrameTransform:
         draw = _share(self._draw) if self.style.endswith("_by_clip") else self._draw
@@ -120,6 +133,12 @@ class Resize:
         if self.style.startswith("range"):
             return int(np.random.randint(self.sizes[0], self.sizes[1] + 1))
         return int(np.random.choice(self.sizes))
+
+
+def check_style(style: str, node: str) -> None:
+    """Raise ConfigError, which names the key below ``node``, unless ``style`` is one of ``RESIZE_STYLES``."""
+    if style not in RESIZE_STYLES:
+        raise ConfigError(f"{node}.MIN_SIZE_TRAIN_SAMPLING '{style}' is unknown; known: {', '.join(RESIZE_STYLES)}")
 
 
 class FlipByClip:

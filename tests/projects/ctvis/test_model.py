@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from projects.ctvis.contrastive import clip_objects, memory_items
 from projects.ctvis.learner import ContrastiveLearner
-from projects.ctvis.masks import enlarge_masks, masks_in_chunks
+from projects.ctvis.masks import masks_in_chunks
 from vis_core.errors import ConfigError
 from vis_core.modeling.mask2former import MaskMatcher
+from vis_core.modeling.mask_resizing import resize_masks
 from vis_core.tube import decode_mask
 
 NAMES = {"loss_ce", "loss_mask", "loss_dice", "loss_reid", "loss_aux_reid"}
@@ -315,9 +316,9 @@ def test_a_frame_without_objects_in_a_stream(varied, monkeypatch):
 def test_chunks_of_masks(size, monkeypatch):
     logits = torch.randn(7, 16, 24, generator=torch.Generator().manual_seed(0))
     original = logits.clone()
-    whole = enlarge_masks(logits, (64, 96), (50, 75), size)
+    whole = resize_masks(logits[None], (64, 96), (50, 75), size)[0]
     for pixels in (1, 3 * size[0] * size[1], 2**30):
-        monkeypatch.setattr("projects.ctvis.masks.CHUNK_PIXELS", pixels)
+        monkeypatch.setattr("vis_core.modeling.mask_resizing.CHUNK_PIXELS", pixels)
         parts, masks, confidence, num_pixels = zip(*masks_in_chunks(logits, (64, 96), (50, 75), size))
         assert list(itertools.chain(*(range(7)[part] for part in parts))) == list(range(7))
         assert torch.cat(masks).equal(whole > 0)

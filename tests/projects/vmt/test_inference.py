@@ -56,8 +56,12 @@ def test_windows_are_linked(small_model, moving_square):
     still = small_model(*opts)([video])[0]["tubes"]
     whole = small_model("MODEL.VMT.TEST.WINDOW", "0")([video])[0]["tubes"]
     assert_same(still, whole)  # each object is found again in each of the four windows
-    apart = small_model(*opts, "MODEL.VMT.TEST.LINK_THRESHOLD", "2.0")([video])[0]["tubes"]
-    assert any(mask is None for tube in apart for mask in tube.segmentations)
+    opts += ("MODEL.VMT.TEST.LINK_THRESHOLD", "2.0")
+    apart = small_model(*opts, "MODEL.VMT.TEST.LINK_MEMORY", "0")([video])[0]["tubes"]
+    assert all(any(mask is None for mask in tube.segmentations) for tube in apart)
+    # Nothing is linked to the clip before, but every second clip's objects are remembered.
+    again = small_model(*opts, "MODEL.VMT.TEST.LINK_MEMORY_THRESHOLD", "0.99")([video])[0]["tubes"]
+    assert any(tube.segmentations[0] and tube.segmentations[7] for tube in again)
 
 
 def test_frames_together_or_one_by_one(small_model, moving_square):
@@ -134,3 +138,16 @@ def test_logits_are_means_over_frames():
     (first,) = objects.add_clip([None], torch.tensor([[3.0, 0.0]]), 4)
     assert objects.add_clip([None, first], torch.tensor([[1.0, 1.0], [0.0, 6.0]]), 2) == [1, 0]
     assert torch.allclose(objects.logits(), torch.tensor([[2.0, 2.0], [1.0, 1.0]]))
+
+
+def test_clips_that_lack_an_object_speak_against_it():
+    masks = torch.ones(2, 4, 5, dtype=torch.bool)
+    objects = VideoObjects()
+    ids = objects.add_clip([None, None], torch.tensor([[2.0], [1.0]]), 4)
+    objects.add_masks(0, ids, masks)
+    objects.add_clip([1], torch.tensor([[1.0]]), 12)
+    probabilities = torch.tensor([2.0, 1.0]).sigmoid().tolist()
+    released = objects.tubes(16, 2, 0.001, num_classes=1, class_offset=0)
+    assert [(tube.track_id, tube.score) for tube in released] == [(0, probabilities[0]), (1, probabilities[1])]
+    weighted = objects.tubes(16, 2, 0.001, num_classes=1, class_offset=0, coverage_power=0.5)
+    assert [(tube.track_id, tube.score) for tube in weighted] == [(1, probabilities[1]), (0, probabilities[0] / 2)]

@@ -95,6 +95,22 @@ def test_wrong_length(data):
         corrected(data, [prediction([square(2)])])
 
 
+def test_masks_that_cannot_be_used(data):
+    broken = prediction([square(2), square(3), None])
+    broken["segmentations"][1] = {"size": list(SIZE), "counts": "x"}
+    with pytest.raises(DataError, match="results: entry 1, field 'segmentations': counts"):
+        corrected(data, [prediction([square(2), square(3), None]), broken])
+
+
+def test_empty_masks_are_none(data):
+    empty = np.zeros(SIZE, bool)
+    data["annotations"][0]["segmentations"] = rles([square(2), square(3), empty])
+    result, count = corrected(data, [prediction([square(2), empty, square(4)])], threshold=0.3)
+    first, second, third = masks_of(result["annotations"][0])
+    assert count == 1 and third is None
+    assert np.array_equal(first, square(2)) and np.array_equal(second, square(3))
+
+
 def test_command(data, tmp_path, monkeypatch, capsys):
     source, results, output = (tmp_path / name for name in ("train.json", "results.json", "corrected.json"))
     source.write_text(json.dumps(data))
@@ -106,6 +122,9 @@ def test_command(data, tmp_path, monkeypatch, capsys):
     (record,) = DatasetCatalog.get("self_corrected")
     shown = {obj["id"]: obj for obj in record["annotations"][1]}
     assert decode_mask(shown[1]["segmentation"]).sum() == 81
-    results.write_text("no json")
-    with pytest.raises(DataError, match=r"results\.json: cannot be read"):
-        self_correction.main()
+    broken = prediction([square(2), square(3), None])
+    del broken["video_id"]
+    for text, message in (("no json", "not a json list of objects"), (json.dumps([broken]), "no integer 'video_id'")):
+        results.write_text(text)
+        with pytest.raises(DataError, match=rf"results\.json: .*{message}"):
+            self_correction.main()

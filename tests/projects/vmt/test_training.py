@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, ImageList, Instances
 
 import projects
+from projects.vmt.criterion import REFINED_LOSSES
 from projects.vmt.training import ABSENT, check_clips, clip_targets, draw, frame_padding
 from vis_core.checkpoint import read_checkpoint
 from vis_core.config import merge_config
@@ -138,6 +139,16 @@ def test_clips_with_little_to_see(refiner, frames):
     losses = step(build(refiner), [make_clip(frames)])
     assert all(loss.isfinite() for loss in losses.values())
     assert set(losses) >= LAYER
+
+
+def test_clips_without_objects_have_the_same_losses(refiner):
+    """Processes whose losses differ in name cannot add them up."""
+    without = ("MODEL.VMT.LOSS.UNION_MASK_WEIGHT", "0.0", "MODEL.VMT.LOSS.NODE_WEIGHT", "0.0")
+    full, empty = (step(build(refiner, *without), [make_clip(frames)]) for frames in ([(0, 1)] * 2, [()] * 2))
+    assert list(full) == list(empty)
+    assert {"loss_mask_sem", "loss_nodes"}.isdisjoint(empty)
+    for name in {*REFINED_LOSSES, *REFINERS[refiner]} & set(empty):
+        assert empty[name].item() == 0 and empty[name].requires_grad
 
 
 def test_clips_of_different_size_share_a_batch(refiner):

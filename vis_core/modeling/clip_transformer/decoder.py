@@ -44,7 +44,8 @@ class DecoderLayerOutput(NamedTuple):
     Attributes:
         queries: (B, Q, C) video queries.
         box_queries: (B, T, Q, C).
-        references: (B, T, Q, 2 or 4) that the layer began with, without gradient; x, y (and width, height), shares.
+        references: (B, T, Q, 2 or 4) that the layer began with; x, y (and width, height), shares. Layer 0's have a
+            gradient, as they are learned; those of later layers are the boxes before, without gradient.
         boxes: (B, T, Q, 4) that it ended with: centre x, y, width, height, shares of the frame.
     """
 

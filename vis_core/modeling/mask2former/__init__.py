@@ -4,7 +4,7 @@ from vis_core.modeling.mask2former.config import add_mask2former_config
 from vis_core.modeling.mask2former.criterion import MaskCriterion
 from vis_core.modeling.mask2former.head import MaskFormerHead
 from vis_core.modeling.mask2former.matcher import MaskMatcher, MaskTargets
-from vis_core.modeling.mask2former.model import MaskFormer, instance_inference, mask_targets, resize_masks
+from vis_core.modeling.mask2former.model import MaskFormer, instance_inference, mask_targets
 from vis_core.modeling.mask2former.pixel_decoder import MSDeformAttnPixelDecoder
 from vis_core.modeling.mask2former.position_code import sine_position_code
 from vis_core.modeling.mask2former.query_decoder import QUERY_DECODER_REGISTRY, MultiScaleMaskedTransformerDecoder
@@ -21,6 +21,5 @@ __all__ = [
     "add_mask2former_config",
     "instance_inference",
     "mask_targets",
-    "resize_masks",
     "sine_position_code",
 ]

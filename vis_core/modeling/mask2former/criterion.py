@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.projects.point_rend.point_features import get_uncertain_point_coords_with_randomness, point_sample
-from detectron2.utils.comm import get_world_size
 from torch import nn
 from torch.nn import functional as F
 
-from vis_core.modeling.mask2former.matcher import MaskMatcher, MaskTargets, Match
+from vis_core.modeling.mask2former.matcher import MaskMatcher, MaskTargets
+from vis_core.modeling.set_prediction import Match, mean_num_objects
 
 
 class MaskCriterion(nn.Module):
@@ -81,7 +81,7 @@ class MaskCriterion(nn.Module):
             ``loss_ce``, ``loss_mask`` and ``loss_dice``, for the earlier predictions with suffix ``_0``, ``_1``, ...;
             and B matches as of :class:`MaskMatcher`.
         """
-        num_masks = self._mean_num_masks(targets, outputs["pred_masks"].device)
+        num_masks = mean_num_objects(sum(len(x.labels) for x in targets), outputs["pred_masks"].device)
         matches = self.matcher(outputs, targets)
         losses = self._losses(outputs, targets, matches, num_masks)
         for index, aux in enumerate(outputs.get("aux_outputs", ())):
@@ -120,13 +120,6 @@ class MaskCriterion(nn.Module):
             labels = point_sample(wanted[:, None].float(), points, align_corners=False)[:, 0]  # (N, P) in [0, 1]
         logits = point_sample(predicted, points, align_corners=False)[:, 0]
         return mask_loss(logits, labels, num_masks), dice_loss(logits, labels, num_masks)
-
-    def _mean_num_masks(self, targets, device) -> torch.Tensor:
-        """Objects of a batch, averaged over the processes, at least 1."""
-        count = torch.tensor(float(sum(len(x.labels) for x in targets)), device=device)
-        if get_world_size() > 1:
-            torch.distributed.all_reduce(count)
-        return (count / get_world_size()).clamp(min=1)
 
 
 def mask_loss(logits: torch.Tensor, targets: torch.Tensor, num_masks: float | torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,14 @@ from detectron2.projects.point_rend.point_features import point_sample
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
+from vis_core.modeling.set_prediction import Match
+
 
 class MaskTargets(NamedTuple):
     """The objects of one image: ``labels`` (N,) int64 and ``masks`` (N, H, W) bool."""
 
     labels: torch.Tensor
     masks: torch.Tensor
-
-
-Match = tuple[torch.Tensor, torch.Tensor]  # queries and objects, (n,) int64 each, aligned, by ascending query
 
 
 class MaskMatcher:

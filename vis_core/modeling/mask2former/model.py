@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from vis_core.modeling.mask2former.criterion import MaskCriterion
 from vis_core.modeling.mask2former.matcher import MaskTargets
+from vis_core.modeling.mask_resizing import resize_masks
 
 
 @META_ARCH_REGISTRY.register()
@@ -139,7 +140,8 @@ def instance_inference(
     num_classes = probabilities.shape[1]
     scores, picks = probabilities.flatten().topk(min(num_detections, probabilities.numel()), sorted=False)
     queries, rows = picks.div(num_classes, rounding_mode="floor").unique(return_inverse=True)
-    resized = resize_masks(masks[queries].float(), padded_size, image_size, output_size)  # (queries, *output_size)
+    chosen = masks[queries, None].float()  # (queries, 1, h, w)
+    resized = resize_masks(chosen, padded_size, image_size, output_size)[:, 0]
     inside = resized > 0
     quality = (resized.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
     pred_masks = BitMasks(inside[rows])
@@ -150,12 +152,3 @@ def instance_inference(
         scores=scores * quality[rows],
         pred_classes=picks % num_classes,
     )
-
-
-def resize_masks(
-    masks: torch.Tensor, padded_size: Sequence[int], image_size: tuple[int, int], output_size: tuple[int, int]
-) -> torch.Tensor:
-    """Mask logits (n, h, w) of a padded image to (n, *output_size) of the image in it, in two bilinear steps."""
-    padded = F.interpolate(masks[:, None], size=tuple(padded_size), mode="bilinear", align_corners=False)
-    cropped = padded[..., : image_size[0], : image_size[1]]
-    return F.interpolate(cropped, size=output_size, mode="bilinear", align_corners=False)[:, 0]
