@@ -14,7 +14,6 @@ The result keeps everything of the first file and adds ``segmentations_refined``
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
