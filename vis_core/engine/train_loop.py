@@ -27,13 +27,12 @@ class AutocastTrainer(SimpleTrainer):
             data_loader: infinite iterable of batches.
             optimizer: steps once an iteration.
             device_type: "cpu" or "cuda", where the model lives.
-            precision: ``torch.float16`` (CUDA: with loss scaling) or ``torch.bfloat16``.
+            precision: ``torch.bfloat16`` or ``torch.float16``, with loss scaling; on the CPU both mean bfloat16.
         """
         super().__init__(model, data_loader, optimizer)
         self.device_type = device_type
-        self.precision = precision
-        needs_scaling = precision == torch.float16 and device_type == "cuda"
-        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=needs_scaling)
+        self.precision = torch.bfloat16 if device_type == "cpu" else precision
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=self.precision == torch.float16)
 
     def run_step(self) -> None:
         assert self.model.training, "the model was put into eval mode"
@@ -56,7 +55,9 @@ class AutocastTrainer(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        # A run may change its precision when it is resumed: then there is no state, or no use for it.
+        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 def build_train_loop(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
