@@ -81,6 +81,7 @@ def test_evaluation_of_a_checkpoint_repeats_that_of_training(tmp_path, small_run
         assert again["segm"][key] == pytest.approx(value, abs=0, nan_ok=True)
 
 
+@pytest.mark.bundled_only
 def test_two_processes_step_like_one(tmp_path):
     """The same global batch in one process and over two gives the same weights but for rounding."""
     assert start(tmp_path / "one", 3).wait(timeout=300) == 0
