@@ -27,6 +27,7 @@ from vis_core.config import merge_config
 from vis_core.data import VideoClipMapper, load_ytvis_json
 from vis_core.data.filtering import annotated_frames, usable_objects
 from vis_core.data.references import shared_reference_frames
+from vis_core.modeling import visible
 from vis_core.modeling.mmdet_legacy import PixelMasks
 from vis_core.tracking import pairwise_iou
 
@@ -125,7 +126,7 @@ def clip(cfg, records, facts):
 
 @pytest.fixture(scope="module")
 def targets(clip):
-    return training.visible(clip["instances"][0])
+    return visible(clip["instances"][0])
 
 
 # ------------------------------------------------------------------------------------------------ data
