@@ -33,7 +33,7 @@ def _add_track_head_keys(cfg: CN) -> None:
     node.POSITIVE_FRACTION = 0.25
     # Overlap with an object from which on a proposal is a positive.
     node.IOU_THRESHOLD = 0.5
-    # What the match loss is multiplied with.
+    # Weight of the match loss.
     node.LOSS_WEIGHT = 1.0
     # What the match loss of a pair of frames is divided by: "matched" = positives whose object is in the reference
     # frame too (released models), "positives" = all (2019).

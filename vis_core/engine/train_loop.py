@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -64,8 +64,7 @@ def build_train_loop(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrain
     """The step that ``SOLVER.AMP`` asks for. Raises ConfigError for an unknown precision."""
     if not cfg.SOLVER.AMP.ENABLED:
         return SimpleTrainer(model, data_loader, optimizer)
-    if cfg.SOLVER.AMP.PRECISION not in PRECISIONS:
-        raise ConfigError(f"SOLVER.AMP.PRECISION: '{cfg.SOLVER.AMP.PRECISION}' is not one of {', '.join(PRECISIONS)}")
+    check_choice("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, PRECISIONS)
     device_type = torch.device(cfg.MODEL.DEVICE).type
     return AutocastTrainer(
         model, data_loader, optimizer, device_type=device_type, precision=PRECISIONS[cfg.SOLVER.AMP.PRECISION]
