@@ -47,11 +47,11 @@ def _add_propose_keys(node: CN) -> None:
 
 
 def _add_memory_keys(node: CN) -> None:
-    # Frames from one memory entry to the next (MEM_STEP), or entries a video, to which the distance is fitted (MEM_NUM;
-    # DAVIS: 10). Exactly one of the two is positive.
+    # Frames from one memory entry to the next (MEM_STEP), or entries per video, to which the distance is fitted
+    # (MEM_NUM; DAVIS: 10). Exactly one of the two is positive.
     node.MEM_STEP = 1
     node.MEM_NUM = 0
-    # At most so many entries a key frame and direction, its own included; 0 = no limit, as released.
+    # At most so many entries per key frame and direction, its own included; 0 = no limit, as released.
     node.MEM_CAP = 0
     # Where there are more, the one goes that was "least_used" by reads so far, or the rest are kept "even" in time.
     node.MEM_CAP_RULE = "least_used"
