@@ -97,12 +97,21 @@ def known_models() -> dict[str, Model]:
     models: dict[str, Model] = {}
     for file in sorted(FOLDER.glob("*/models.yaml")):
         for alias, entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
-            unknown = set(entry) - set(FIELDS)
-            if unknown or not {"config", "weights"} <= set(entry) or alias in models:
-                raise ConfigError(f"{file}: entry {alias}: needs config and weights, knows {', '.join(FIELDS)}, once")
+            _check_entry(f"{file}: entry {alias}", entry)
+            if alias in models:
+                raise ConfigError(f"{file}: entry {alias}: alias is defined twice")
             rest = {key: str(value) for key, value in entry.items() if key != "config"}
             models[alias] = Model(alias, file.parent.name, entry["config"], **rest)
     return models
+
+
+def _check_entry(where: str, entry: dict) -> None:
+    for field in ("config", "weights"):
+        if field not in entry:
+            raise ConfigError(f"{where}: missing '{field}'")
+    for field in entry:
+        if field not in FIELDS:
+            raise ConfigError(f"{where}: unknown field '{field}' (allowed: {', '.join(FIELDS)})")
 
 
 def find_model(alias: str) -> Model:

@@ -6,6 +6,7 @@ A method adds its own keys in ``projects/<method>/config.py``; ``projects.defaul
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def _add_model_keys(cfg: CN) -> None:
 def _add_input_keys(cfg: CN) -> None:
     # Clips of videos (vis_core/data/sampling.py).
 
-    # Frames a clip.
+    # Frames per clip.
     cfg.INPUT.SAMPLING_FRAME_NUM = 2
     # How many frames away from the one drawn first the others may lie.
     cfg.INPUT.SAMPLING_FRAME_RANGE = 20
@@ -52,7 +53,7 @@ def _add_input_keys(cfg: CN) -> None:
     cfg.INPUT.SAMPLING_REFERENCE = "any"
     # Rule "window": the other frames lie at least so far away (1 = any other frame; IDOL).
     cfg.INPUT.SAMPLING_INTERVAL = 1
-    # Below 1 only this evenly spaced share of a video's frames is drawn from; needs one frame a clip (MinVIS).
+    # Below 1 only this evenly spaced share of a video's frames is drawn from; needs one frame per clip (MinVIS).
     cfg.INPUT.SAMPLING_FRAME_RATIO = 1.0
     # Shuffle the frames of a clip.
     cfg.INPUT.SAMPLING_FRAME_SHUFFLE = False
@@ -128,11 +129,11 @@ def _add_dataset_keys(cfg: CN) -> None:
     cfg.DATASETS.CUSTOM = []
     # Weights of the data sets in DATASETS.TRAIN; empty: one list of all their clips, each shown once an epoch.
     cfg.DATASETS.DATASET_RATIO = []
-    # True: every clip of a batch comes from a data set drawn for it. False: every process fills a batch from one
-    # data set (what the buffer shared by mistake in the originals did, and their published numbers used); what
-    # is drawn then depends on the number of processes.
+    # True: every clip of a batch comes from a data set drawn for it. False: each process fills a batch from a single
+    # data set. The original code did this by accident (a shared buffer), and the published numbers depend on it; the
+    # draws then depend on the number of processes.
     cfg.DATASETS.MIX_WITHIN_BATCH = True
-    # Not to be had together with batches that depend on seed and iteration only (vis_core/data/loader.py).
+    # Must stay False: incompatible with batches that depend only on seed and iteration (vis_core/data/loader.py).
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
 
 
@@ -141,20 +142,21 @@ def _add_solver_keys(cfg: CN) -> None:
 
     # "SGD" or "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # What the backbone's learning rate is multiplied with.
+    # Multiplier of the backbone's learning rate.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
-    # Pairs of a module's name and what the learning rate below it is multiplied with, as [["sampling_offsets", 0.1]].
+    # Pairs of a module's name and the multiplier of the learning rate below it, as [["sampling_offsets", 0.1]].
     cfg.SOLVER.LR_MULTIPLIERS = []
     # Weight decay of embedding tables (queries, levels).
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    # Number type of training with SOLVER.AMP.ENABLED: "float16" or "bfloat16".
+    # Number type of training with SOLVER.AMP.ENABLED: "float16" (with loss scaling; on a CPU it is "bfloat16", too) or
+    # "bfloat16".
     cfg.SOLVER.AMP.PRECISION = "float16"
 
 
 def _add_test_keys(cfg: CN) -> None:
     # How many decoded frames the reader keeps ahead of the model.
     cfg.TEST.PREFETCH_FRAMES = 4
-    # Write the submission zip beside results.json.
+    # Write submission.zip beside results.json (YouTube-VIS style data sets).
     cfg.TEST.WRITE_SUBMISSION = True
 
 
@@ -203,6 +205,12 @@ def _unknown_key(error: KeyError, known: list[str]) -> str:
     return f"unknown config key {key}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
+def check_choice(key: str, value: str, choices: Collection[str]) -> None:
+    """Raises ConfigError if the config ``key`` has a ``value`` other than ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{key}: '{value}' is not one of {', '.join(choices)}")
+
+
 def check_device(cfg: CN) -> None:
     """Raises ConfigError if ``MODEL.DEVICE`` names a device that this machine does not have."""
     try:
@@ -210,5 +218,6 @@ def check_device(cfg: CN) -> None:
     except (RuntimeError, AssertionError) as e:
         reason = str(e).splitlines()[0].split(". ")[0].rstrip(".")
         raise ConfigError(
-            f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}' cannot be used here ({reason}); with --device cpu it runs without"
+            f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}' cannot be used here ({reason}); to run without, "
+            "set MODEL.DEVICE cpu (vis: --device cpu)"
         ) from e

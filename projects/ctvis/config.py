@@ -78,7 +78,7 @@ def _add_test_keys(parent: CN) -> None:
     node = parent.TEST = CN()
     # Frames that go through the network together on a GPU; one by one on a CPU.
     node.WINDOW = 5
-    # Pairs of track and class put out a video; 0 = as many as there are classes.
+    # Pairs of track and class put out per video; 0 = as many as there are classes.
     node.NUM_OUTPUTS = 0
     # Run the network in float16 on CUDA, as for the published numbers. Elsewhere it always runs in float32.
     node.AUTOCAST = True

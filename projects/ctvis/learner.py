@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 
 from projects.ctvis.contrastive import Items, clip_objects, contrastive_losses, memory_items, multi_reference_items
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 from vis_core.modeling.mask2former import MaskMatcher, MaskTargets
 
 ITEMS = ("memory", "multi_reference")
@@ -49,8 +49,8 @@ class ContrastiveLearner:
         Raises:
             ConfigError: for an unknown value of one of the choices.
         """
-        _check("ITEMS", items, ITEMS)
-        _check("MATCHING", matching, MATCHINGS)
+        check_choice("MODEL.CTVIS.CONTRASTIVE.ITEMS", items, ITEMS)
+        check_choice("MODEL.CTVIS.CONTRASTIVE.MATCHING", matching, MATCHINGS)
         self.items = items
         self.one_direction = one_direction
         self.reid_weight = reid_weight
@@ -150,8 +150,3 @@ class ContrastiveLearner:
                 queries[-1][t, rows] = query
                 matched[-1][t, rows] = True
         return queries, matched
-
-
-def _check(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"MODEL.CTVIS.CONTRASTIVE.{key}: unknown value '{value}' (choose from {', '.join(choices)})")

@@ -23,6 +23,7 @@ from projects.ctvis.learner import ContrastiveLearner
 from projects.ctvis.masks import masks_in_chunks
 from projects.ctvis.tracker import CTVISTracker
 from projects.ctvis.tracks import VideoTracks
+from vis_core.modeling import visible
 from vis_core.modeling.cpu_inference import for_inference
 from vis_core.modeling.mask2former import MaskFormer, mask_targets
 from vis_core.tube import Tube
@@ -190,8 +191,3 @@ def frame_instances(frame: TrackedFrame, size: tuple[int, int]) -> Instances:
         pred_masks=masks,
         pred_ids=torch.tensor(frame.ids, dtype=torch.int64, device=masks.device),
     )
-
-
-def visible(instances: Instances) -> Instances:
-    """The objects (N,) of a clip's track list that can be seen in this frame."""
-    return instances[instances.gt_ids >= 0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 from vis_core.tracking import (
     UNMATCHED,
     EmbeddingBank,
@@ -89,9 +89,9 @@ class CTVISTracker:
         Raises:
             ConfigError: for an unknown value of one of the choices.
         """
-        _check("METRIC", metric, METRICS)
-        _check("ASSIGNMENT", assignment, ASSIGNMENTS)
-        _check("MEMORY", memory, UPDATES)
+        check_choice("MODEL.CTVIS.TRACKER.METRIC", metric, METRICS)
+        check_choice("MODEL.CTVIS.TRACKER.ASSIGNMENT", assignment, ASSIGNMENTS)
+        check_choice("MODEL.CTVIS.TRACKER.MEMORY", memory, UPDATES)
         self.select_threshold = select_threshold
         self.init_threshold = init_threshold
         self.mask_nms_threshold = mask_nms_threshold
@@ -162,8 +162,3 @@ class CTVISTracker:
             return optimal_association(affinity, self.match_threshold)
         num_frames = np.array(self.bank.num_frames) if self.frame_weight else None
         return greedy_association(affinity, self.match_threshold, num_frames)
-
-
-def _check(key: str, value: str, choices) -> None:
-    if value not in choices:
-        raise ConfigError(f"MODEL.CTVIS.TRACKER.{key}: unknown value '{value}' (choose from {', '.join(choices)})")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 from vis_core.tube import RLE, Tube, TubeBuilder, by_frame
 
 SCORE_TYPES = ("mean", "max")
@@ -48,8 +48,7 @@ class VideoTracks:
         Raises:
             ConfigError: unknown ``score_type``.
         """
-        if score_type not in SCORE_TYPES:
-            raise ConfigError(f"MODEL.CTVIS.TRACKER.SCORE_TYPE: unknown value '{score_type}' (choose from mean, max)")
+        check_choice("MODEL.CTVIS.TRACKER.SCORE_TYPE", score_type, SCORE_TYPES)
         self.score_type = score_type
         self.noise_start = noise_start
         self.noise_seen = noise_seen

@@ -17,7 +17,7 @@ def _add_track_head_keys(cfg: CN) -> None:
     node = cfg.MODEL.TRACK_HEAD = CN()
     # Levels of the pyramid that boxes are pooled from.
     node.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    # RoIAlign: cells a side, and samples a side of a cell (POOLER_SAMPLING_RATIO; 0: by the box's size).
+    # RoIAlign: cells per side, and samples per side of a cell (POOLER_SAMPLING_RATIO; 0: by the box's size).
     node.POOLER_RESOLUTION = 7
     node.POOLER_SAMPLING_RATIO = 0
     # Fully connected layers.
@@ -33,7 +33,7 @@ def _add_track_head_keys(cfg: CN) -> None:
     node.POSITIVE_FRACTION = 0.25
     # Overlap with an object from which on a proposal is a positive.
     node.IOU_THRESHOLD = 0.5
-    # What the match loss is multiplied with.
+    # Weight of the match loss.
     node.LOSS_WEIGHT = 1.0
     # What the match loss of a pair of frames is divided by: "matched" = positives whose object is in the reference
     # frame too (released models), "positives" = all (2019).

@@ -23,7 +23,7 @@ from detectron2.utils.events import get_event_storage
 from projects.masktrack_rcnn.track_head import TrackHead
 from projects.masktrack_rcnn.tracker import ExemplarTracker
 from vis_core.data.seeding import seeded
-from vis_core.modeling import freeze_bn_statistics
+from vis_core.modeling import freeze_bn_statistics, visible
 from vis_core.tube import Tube, TubeBuilder
 
 
@@ -192,8 +192,3 @@ class MaskTrackRCNN(GeneralizedRCNN):
             pred_masks=paste_masks_in_image(found.pred_masks[:, 0], boxes, (height, width), threshold=0.5).bool(),
             pred_ids=ids.to(boxes.device),
         )
-
-
-def visible(instances: Instances) -> Instances:
-    """The objects (N,) of a clip's track list that can be seen in this frame."""
-    return instances[instances.gt_ids >= 0]

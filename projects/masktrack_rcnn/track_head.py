@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from projects.masktrack_rcnn.losses import DENOMINATORS, match_accuracy, match_loss, match_targets
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 from vis_core.modeling.mmdet import LowQualityMatcher, build_pooler
 from vis_core.tracking import dot_product_logits, pairwise_iou
 
@@ -71,10 +71,8 @@ class TrackHead(nn.Module):
             ConfigError: for an unknown value of one of the choices.
         """
         super().__init__()
-        if final_activation not in FINAL_ACTIVATIONS:
-            raise ConfigError(f"MODEL.TRACK_HEAD.FINAL_ACTIVATION: unknown value '{final_activation}'")
-        if loss_denominator not in DENOMINATORS:
-            raise ConfigError(f"MODEL.TRACK_HEAD.LOSS_DENOMINATOR: unknown value '{loss_denominator}'")
+        check_choice("MODEL.TRACK_HEAD.FINAL_ACTIVATION", final_activation, FINAL_ACTIVATIONS)
+        check_choice("MODEL.TRACK_HEAD.LOSS_DENOMINATOR", loss_denominator, DENOMINATORS)
         self.in_features = in_features
         self.pooler = pooler
         self.num_fc = num_fc

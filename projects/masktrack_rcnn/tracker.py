@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode, configurable
 
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 from vis_core.tracking import DROPPED, NEW, ExemplarMemory, dot_product_logits, greedy_assign, pairwise_iou
 
 DETECTION_ORDERS = ("class_major", "score")
@@ -84,9 +84,9 @@ class ExemplarTracker:
         Raises:
             ConfigError: for an unknown value of one of the choices.
         """
-        _check("DETECTION_ORDER", detection_order, DETECTION_ORDERS)
-        _check("MEMORY_LABEL", memory_label, MEMORY_LABELS)
-        _check("REPEATED_IDS", repeated_ids, REPEATED_IDS)
+        check_choice("MODEL.MASKTRACK.DETECTION_ORDER", detection_order, DETECTION_ORDERS)
+        check_choice("MODEL.MASKTRACK.MEMORY_LABEL", memory_label, MEMORY_LABELS)
+        check_choice("MODEL.MASKTRACK.REPEATED_IDS", repeated_ids, REPEATED_IDS)
         self.weights = {
             "det_score_weight": det_score_weight,
             "iou_weight": iou_weight,
@@ -181,8 +181,3 @@ class ExemplarTracker:
             return [NEW] * len(boxes)
         table = self.match(boxes, scores, labels, embeds).cpu().numpy()
         return greedy_assign(table, self.min_match_score, one_to_one=self.repeated_ids == "unique")
-
-
-def _check(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"MODEL.MASKTRACK.{key}: unknown value '{value}' (choose from {', '.join(choices)})")

@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
+from vis_core.config import check_choice
 from vis_core.errors import ConfigError
 from vis_core.modeling.mmdet import add_mmdet_config
 
@@ -46,11 +47,11 @@ def _add_propose_keys(node: CN) -> None:
 
 
 def _add_memory_keys(node: CN) -> None:
-    # Frames from one memory entry to the next (MEM_STEP), or entries a video, to which the distance is fitted (MEM_NUM;
-    # DAVIS: 10). Exactly one of the two is positive.
+    # Frames from one memory entry to the next (MEM_STEP), or entries per video, to which the distance is fitted
+    # (MEM_NUM; DAVIS: 10). Exactly one of the two is positive.
     node.MEM_STEP = 1
     node.MEM_NUM = 0
-    # At most so many entries a key frame and direction, its own included; 0 = no limit, as released.
+    # At most so many entries per key frame and direction, its own included; 0 = no limit, as released.
     node.MEM_CAP = 0
     # Where there are more, the one goes that was "least_used" by reads so far, or the rest are kept "even" in time.
     node.MEM_CAP_RULE = "least_used"
@@ -100,7 +101,7 @@ def _add_resource_keys(node: CN) -> None:
 def _add_training_keys(node: CN) -> None:
     # Training (training.py).
     train = node.TRAIN = CN()
-    # What the propagation loss is multiplied with.
+    # Weight of the propagation loss.
     train.PROP_LOSS_WEIGHT = 1.0
     # At most so many objects of a pair are propagated, drawn at random.
     train.MAX_PROP_OBJECTS = 5
@@ -112,8 +113,7 @@ def check_settings(node: CN) -> None:
     """Raise ConfigError if the keys MODEL.SEQ_MASK_RCNN have a value that is unknown, or some that contradict."""
     for key, choices in CHOICES.items():
         value = node.REDUCE.TYPE if key == "REDUCE.TYPE" else node[key]
-        if value not in choices:
-            raise ConfigError(f"MODEL.SEQ_MASK_RCNN.{key}: unknown value '{value}' (choose from {', '.join(choices)})")
+        check_choice(f"MODEL.SEQ_MASK_RCNN.{key}", value, choices)
     if node.KEY_NUM < 1:
         raise ConfigError(f"MODEL.SEQ_MASK_RCNN.KEY_NUM: {node.KEY_NUM} key frames, needs at least 1")
     if (node.MEM_STEP > 0) == (node.MEM_NUM > 0):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from projects.seq_mask_rcnn.losses import soft_iou_loss
 from projects.seq_mask_rcnn.propagation import PropagationHead, as_entry, read_memory, soft_aggregate
+from vis_core.modeling import visible
 from vis_core.modeling.mmdet_legacy import clip_boxes, paste_masks
 
 if TYPE_CHECKING:
@@ -142,8 +143,3 @@ def propagate(
     read = read_memory(as_entry(keys), as_entry(values), query_key)
     alone = head.decode(read, query_value, head.skips(target["res2"], target["res3"]))
     return soft_aggregate(alone)[1][1:]
-
-
-def visible(instances: Instances) -> Instances:
-    """The objects of a clip's track list that can be seen in this frame."""
-    return instances[instances.gt_ids >= 0]

@@ -63,6 +63,31 @@ def test_partial_weights_start_training_but_not_inference(tmp_path):
         VideoCheckpointer(small_model(), require_all=True).load(str(tmp_path / "partial.pth"))
 
 
+def test_a_query_matches_names_by_their_tails(tmp_path, monkeypatch):
+    source = small_model()
+    torch.save({"model": {f"net.{key}": value for key, value in source.state_dict().items()}}, tmp_path / "w.pth")
+    read = []
+    original = VideoCheckpointer._load_file
+
+    def spy(self, filename):
+        contents = original(self, filename)
+        read.append(dict(contents))  # as it is before the host adds to it
+        return contents
+
+    monkeypatch.setattr(VideoCheckpointer, "_load_file", spy)
+    whole = nn.ModuleDict({"model": nn.ModuleDict({"net": small_model()})})
+    checkpointer = VideoCheckpointer(whole)
+    checkpointer.load(f"{tmp_path}/w.pth?matching_heuristics=True")
+    assert torch.equal(whole["model"]["net"][1].weight, source[1].weight)
+    # The bundled host would do it anyway; the official one does if the file says so.
+    assert read[0]["matching_heuristics"] is True
+    with pytest.raises(CheckpointError, match="only 0 of its 4 tensors fit"):
+        checkpointer.load(f"{tmp_path}/w.pth")
+    assert "matching_heuristics" not in read[1]
+    with pytest.raises(CheckpointError, match="unknown query 'prefix'"):
+        checkpointer.load(f"{tmp_path}/w.pth?prefix=net")
+
+
 def test_missing_file_is_one_line():
     with pytest.raises(CheckpointError, match=r"weights file not found: nope\.pth"):
         VideoCheckpointer(small_model()).load("nope.pth")

@@ -119,6 +119,26 @@ def test_seeded_restores_after_an_error():
     assert random.getstate() == state
 
 
+def test_seeded_holds_for_the_current_gpu(monkeypatch):
+    others, current = torch.Generator(), torch.Generator()  # stand in for the generators of two GPUs
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "default_generators", (others, current))
+
+    def draws(generator: torch.Generator) -> tuple[int, int]:
+        """Within seeded, and without it."""
+        generator.manual_seed(9)
+        with seeded(5):
+            within = torch.randint(1 << 30, (1,), generator=generator).item()
+        return within, torch.randint(1 << 30, (1,), generator=generator).item()
+
+    fresh = torch.Generator().manual_seed(9)
+    first, second = torch.randint(1 << 30, (2,), generator=fresh).tolist()
+    expected = torch.randint(1 << 30, (1,), generator=torch.Generator().manual_seed(5)).item()
+    assert draws(current) == (expected, first)
+    assert draws(others) == (first, second)
+
+
 def test_epoch_of_videos_and_of_key_frames():
     clips = [clip for batch in batches(config(SOLVER__IMS_PER_BATCH=VIDEOS), 1) for clip in batch]
     assert sorted(clip[0] for clip in clips) == list(range(1, VIDEOS + 1))

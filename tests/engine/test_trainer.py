@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from vis_core.checkpoint import read_checkpoint
+from vis_core.data import register_shapes, register_ytvis
+from vis_core.data.shapes import ShapesConfig
 from vis_core.engine import VideoTrainer
 from vis_core.engine.hooks import IterationSeed
-from vis_core.errors import ConfigError
+from vis_core.errors import ConfigError, DataError
+
+from detectron2.data import DatasetCatalog  # isort: skip  (importable once vis_core is)
 
 
 def train(cfg, resume: bool = False) -> VideoTrainer:
@@ -77,6 +81,7 @@ def test_evaluation_of_a_checkpoint_repeats_that_of_training(tmp_path, small_run
         assert again["segm"][key] == pytest.approx(value, abs=0, nan_ok=True)
 
 
+@pytest.mark.bundled_only
 def test_two_processes_step_like_one(tmp_path):
     """The same global batch in one process and over two gives the same weights but for rounding."""
     assert start(tmp_path / "one", 3).wait(timeout=300) == 0
@@ -92,6 +97,32 @@ def test_no_evaluator_for_an_unknown_type(small_run, tmp_path):
     MetadataCatalog.get("some_depth_set").set(evaluator_type="depth")
     with pytest.raises(ConfigError, match="no evaluator for 'some_depth_set'"):
         VideoTrainer.build_evaluator(small_run(tmp_path), "some_depth_set")
+
+
+def test_submission_archive_follows_the_config(small_run, tmp_path):
+    for wanted in (True, False):
+        cfg = small_run(tmp_path / str(wanted), "SOLVER.MAX_ITER", "1", "TEST.WRITE_SUBMISSION", str(wanted))
+        train(cfg)
+        written = {path.name for path in (tmp_path / str(wanted) / "inference").iterdir()}
+        assert written == ({"results.json", "submission.zip"} if wanted else {"results.json"})
+
+
+def test_faulty_test_sets_end_a_run_before_it_begins(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(VideoTrainer, "run_step", lambda self: pytest.fail("it has begun"))
+    if "engine_test_gone" not in DatasetCatalog.list():
+        register_ytvis("engine_test_gone", tmp_path / "gone.json", tmp_path)
+    for names, error, message in (
+        ("('engine_test_shape',)", ConfigError, "DATASETS.TEST: no data set 'engine_test_shape' is registered"),
+        ("('engine_test_shapes', 'engine_test_gone')", DataError, "gone.json"),
+    ):
+        with pytest.raises(error, match=message):
+            train(small_run(tmp_path, "DATASETS.TEST", names))
+
+
+def test_generated_test_sets_are_made_before_a_run_begins(small_run, tmp_path):
+    if "engine_test_later" not in DatasetCatalog.list():
+        register_shapes("engine_test_later", ShapesConfig(num_videos=1, length=2, height=32, width=32), tmp_path)
+    train(small_run(tmp_path, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "('engine_test_later',)"))
 
 
 def test_iteration_seed_depends_on_seed_iteration_and_rank_only():

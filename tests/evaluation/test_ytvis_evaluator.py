@@ -88,10 +88,14 @@ def test_without_ground_truth_the_submission_is_written(metadata, tmp_path, capl
     if annotations == "missing":
         del data["annotations"]
     (tmp_path / "gt.json").write_text(json.dumps(data))
-    with caplog.at_level("INFO"):
-        assert run(output_dir=str(tmp_path / "out")) == {}
+    assert run(output_dir=str(tmp_path / "out")) == {}
     assert "without ground truth" in caplog.text
     assert (tmp_path / "out" / "results.json").exists() and (tmp_path / "out" / "submission.zip").exists()
+
+
+def test_the_archive_can_be_left_out(metadata, tmp_path):
+    run(output_dir=str(tmp_path), submission=False)
+    assert (tmp_path / "results.json").exists() and not (tmp_path / "submission.zip").exists()
 
 
 def test_a_model_that_finds_nothing(metadata, tmp_path, caplog):

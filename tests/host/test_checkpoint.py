@@ -236,6 +236,7 @@ def test_python2_pickle_is_read(net, tmp_path):
     assert net.fc.bias.tolist() == [1, 2, 3]
 
 
+@pytest.mark.bundled_only
 @pytest.mark.parametrize(
     "contents, refused",
     [
@@ -261,6 +262,7 @@ def test_pickles_of_anything_else_are_refused(net, tmp_path, monkeypatch, conten
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.bundled_only
 @pytest.mark.parametrize(
     "crafted",
     [
@@ -281,6 +283,7 @@ def test_crafted_and_broken_pickles(net, tmp_path, crafted):
         DetectionCheckpointer(net).load(str(tmp_path / "w.pkl"))
 
 
+@pytest.mark.bundled_only
 def test_a_list_is_no_checkpoint(net, tmp_path):
     with pytest.raises(ValueError, match=r"w\.pkl"):
         DetectionCheckpointer(net).load(dump([1, 2], tmp_path / "w.pkl"))

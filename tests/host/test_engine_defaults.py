@@ -123,7 +123,7 @@ def test_a_training_leaves_its_files(cfg):
     assert sorted(state["_trainer"]) == ["iteration", "optimizer"] and state["iteration"] == 7
 
 
-@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("amp", [False, pytest.param(True, marks=pytest.mark.bundled_only)])
 def test_a_resumed_training_computes_the_same(cfg, tmp_path, amp):
     cfg = changed(cfg, SOLVER__AMP__ENABLED=amp)
     whole = Trainer(changed(cfg, OUTPUT_DIR=str(tmp_path / "whole")))

@@ -53,6 +53,7 @@ def test_one_process_is_this_one():
     assert launch(lambda a, b: (a, b, os.getpid()), 1, args=(1, 2)) == (1, 2, os.getpid())
 
 
+@pytest.mark.bundled_only
 def test_two_processes(tmp_path, monkeypatch):
     cpu_only(monkeypatch)
     assert launch(report_and_step, 2, dist_url="auto", args=(str(tmp_path), "hello")) is None
@@ -71,6 +72,7 @@ def test_two_processes(tmp_path, monkeypatch):
             assert torch.allclose(weights[name], value, atol=tolerance)
 
 
+@pytest.mark.bundled_only
 def test_an_error_of_one_process_comes_through(monkeypatch):
     cpu_only(monkeypatch)
     with pytest.raises(Exception, match="rank 1 is broken"):
@@ -80,5 +82,9 @@ def test_an_error_of_one_process_comes_through(monkeypatch):
 def test_where_processes_meet():
     with pytest.raises(AssertionError, match="auto"):
         launch(print, 2, num_machines=2, dist_url="auto")
+
+
+@pytest.mark.bundled_only
+def test_several_processes_need_an_address():
     with pytest.raises(AssertionError, match="dist_url"):
         launch(print, 2)

@@ -12,8 +12,6 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import BitMasks, Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 
-import vis_core.host
-
 SIZE = (64, 96)
 SHAPES = {"p2": ShapeSpec(channels=4, stride=4), "p3": ShapeSpec(channels=4, stride=8)}
 K = 3
@@ -332,7 +330,7 @@ def test_a_subclass_can_add_a_head_of_its_own():
     assert not result.has("pred_masks")
 
 
-@pytest.mark.skipif(vis_core.host.provider() == "official", reason="about what the subset lacks")
+@pytest.mark.bundled_only
 def test_settings_of_the_official_package_alone_are_refused():
     for section, key in (("ROI_BOX_HEAD", "USE_FED_LOSS"), ("ROI_BOX_HEAD", "USE_SIGMOID_CE"), (None, "KEYPOINT_ON")):
         cfg = heads_cfg()

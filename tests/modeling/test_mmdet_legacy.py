@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ROIAlign, ShapeSpec
+from detectron2.modeling import build_proposal_generator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 import vis_core.modeling  # noqa: F401  registers the modules
 from vis_core.modeling.mmdet_legacy import (
@@ -29,6 +33,26 @@ def test_anchor_generator_from_config():
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32]]
     generator = LegacyAnchorGenerator(cfg, [ShapeSpec(stride=4)])
     assert next(iter(generator.cell_anchors))[1].tolist() == [-14, -14, 18, 18]
+
+
+@pytest.mark.parametrize(("name", "divisor"), [("MMDetRPN", 64 + 40), ("LegacyRPN", 65 + 40)])
+def test_divisor_of_the_rpn_losses(name, divisor):
+    """Early mmdetection counts at least one positive and one negative an image."""
+    cfg = get_cfg()
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = name
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32]]
+    cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 64
+    rpn = build_proposal_generator(cfg, {"res4": ShapeSpec(channels=4, stride=16)})
+    labels = torch.full((2, 100), -1)
+    labels[0, :64] = 0  # no positive at all
+    labels[1, :10], labels[1, 10:40] = 1, 0
+    anchors = [Boxes(torch.tensor([[0.0, 0, 32, 32]]).expand(100, 4))]
+    logits, deltas = [torch.zeros(2, 100)], [torch.zeros(2, 100, 4)]
+    gt_boxes = [anchors[0].tensor + 1] * 2
+    with EventStorage():
+        losses = rpn.losses(anchors, logits, list(labels), deltas, gt_boxes)
+    # The cross entropy of a logit of 0 is log 2, whatever the label.
+    assert losses["loss_rpn_cls"].item() == pytest.approx((64 + 40) * math.log(2) / divisor)
 
 
 def test_clipped_boxes_have_a_pixel():

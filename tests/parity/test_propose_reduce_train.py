@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.modeling.box_regression import box_regression_loss
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.solver import build_lr_scheduler
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from fvcore.nn import smooth_l1_loss
 from PIL import Image
 from weights import fill
 
@@ -27,6 +27,7 @@ from vis_core.config import merge_config
 from vis_core.data import VideoClipMapper, load_ytvis_json
 from vis_core.data.filtering import annotated_frames, usable_objects
 from vis_core.data.references import shared_reference_frames
+from vis_core.modeling import visible
 from vis_core.modeling.mmdet_legacy import PixelMasks
 from vis_core.tracking import pairwise_iou
 
@@ -125,7 +126,7 @@ def clip(cfg, records, facts):
 
 @pytest.fixture(scope="module")
 def targets(clip):
-    return training.visible(clip["instances"][0])
+    return visible(clip["instances"][0])
 
 
 # ------------------------------------------------------------------------------------------------ data
@@ -289,21 +290,13 @@ def test_anchors(model, targets, facts, arrays):
 
 def test_loss_values(model, arrays, monkeypatch):
     """Smooth L1 of both stages, cross entropy and mask loss of given numbers."""
-
-    class Differences:
-        """Deltas that are the targets themselves."""
-
-        @staticmethod
-        def get_deltas(source, target):
-            return target
-
     predicted, target, weight = (torch.from_numpy(arrays[f"sl1_{name}"]) for name in ("pred", "target", "weight"))
     assert (weight.min(dim=1).values == weight.max(dim=1).values).all()
     rows = weight[:, 0] > 0  # as for positives and negatives
     rpn, box_predictor = model.proposal_generator, model.roi_heads.box_predictor
     for part, name in ((rpn, "sl1_rpn(beta=1/9, avg=10)"), (box_predictor, "sl1_rcnn(beta=1, avg=10)")):
-        arguments = predicted[rows], target[rows], target[rows], Differences, part.box_reg_loss_type
-        loss = box_regression_loss(*arguments, part.smooth_l1_beta) / 10
+        assert part.box_reg_loss_type == "smooth_l1"
+        loss = smooth_l1_loss(predicted[rows], target[rows], beta=part.smooth_l1_beta, reduction="sum") / 10
         assert loss.item() == pytest.approx(arrays[name].item(), rel=1e-5), name
 
     logits, labels = torch.from_numpy(arrays["ce_logits"]), torch.from_numpy(arrays["ce_labels"])

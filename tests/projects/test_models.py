@@ -53,6 +53,28 @@ def test_an_unknown_name_gets_the_nearest():
         projects.find_model("ctvis-r50-ytvis9")
 
 
+GOOD = "{config: a.yaml, weights: a.pth}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {config: a.yaml}", "a/models.yaml: entry a: missing 'weights'"),
+        ("a: {weights: a.pth}", "entry a: missing 'config'"),
+        ("a: {config: a.yaml, weights: a.pth, size: 3}", r"entry a: unknown field 'size' \(allowed: config, weights, "),
+        (f"taken: {GOOD}", "b/models.yaml: entry taken: alias is defined twice"),
+    ],
+)
+def test_faulty_lists_of_models(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr("projects.models.FOLDER", tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "models.yaml").write_text(f"taken: {GOOD}" if "taken" in text else text)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "models.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        projects.known_models.__wrapped__()
+
+
 @pytest.mark.slow
 def test_configs_lists_and_weights_are_installed(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"

@@ -6,6 +6,7 @@ import logging
 import pickle
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from detectron2.checkpoint import DetectionCheckpointer
 
@@ -38,10 +39,12 @@ class VideoCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **kwargs)
         self._require_all = require_all
         self._path = ""
+        self._match_tails = False  # the query of the path being loaded
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """As DetectionCheckpointer's. Raises CheckpointError for a missing, unreadable or unfitting file."""
         self._path = path
+        self._match_tails = _asks_for_heuristics(path)
         if path and "://" not in path and not Path(path.partition("?")[0]).is_file():
             raise CheckpointError(f"weights file not found: {path}")
         try:
@@ -71,13 +74,15 @@ class VideoCheckpointer(DetectionCheckpointer):
             return super()._load_file(filename)
         contents = read_checkpoint(filename)
         weights = weights_of(contents, filename)
+        # Official Detectron2 reads the query in its own _load_file only.
+        heuristics = {"matching_heuristics": True} if self._match_tails else {}
         converter = find_converter(weights.keys())
         if converter is not None:
             logger.info("%s: recognised as %s", filename, converter.name)
             # What else a foreign file holds (its optimizer, its iteration) means nothing here.
-            return {"model": converter.convert(weights)}
+            return {"model": converter.convert(weights), **heuristics}
         rest = {key: value for key, value in contents.items() if key not in WEIGHT_FIELDS and key not in weights}
-        return {**rest, "model": weights}
+        return {**rest, "model": weights, **heuristics}
 
     def _load_model(self, checkpoint: Any):
         num_file = len(checkpoint["model"])
@@ -98,6 +103,15 @@ class VideoCheckpointer(DetectionCheckpointer):
                 f"unknown are{_examples(incompatible.unexpected_keys)}"
             )
         return incompatible
+
+
+def _asks_for_heuristics(path: str) -> bool:
+    """Whether ``path`` ends in ``?matching_heuristics=True``. Raises CheckpointError for any other query."""
+    query = parse_qs((path or "").partition("?")[2])
+    heuristics = query.pop("matching_heuristics", ["False"]) == ["True"]
+    if query:
+        raise CheckpointError(f"{path}: unknown query '{', '.join(query)}'; only matching_heuristics=True is known")
+    return heuristics
 
 
 def _name(model) -> str:

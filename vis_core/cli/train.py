@@ -7,20 +7,24 @@ from typing import Annotated
 
 import typer
 from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.config import check_device, merge_config
 from vis_core.engine import VideoTrainer, launch
-from vis_core.errors import ConfigError
+from vis_core.errors import CheckpointError, ConfigError
 
 
 def setup(args: argparse.Namespace):
-    """The run's frozen config, from the command line."""
+    """The run's frozen config, from the command line; sets up the output folder, the log and the random generators."""
     import projects
 
     cfg = merge_config(projects.default_config(), args.config_file, args.opts)
     check_device(cfg)
     cfg.freeze()
+    for name in ("vis_core", "projects"):  # default_setup does the same for detectron2 and fvcore only
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
     default_setup(cfg, args)
     return cfg
 
@@ -31,6 +35,8 @@ def run(args: argparse.Namespace):
     if args.eval_only:
         model = VideoTrainer.build_model(cfg)
         checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, require_all=True)
+        if not cfg.MODEL.WEIGHTS and not (args.resume and checkpointer.has_checkpoint()):
+            raise CheckpointError("--eval-only has no weights to evaluate: set MODEL.WEIGHTS FILE")
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return VideoTrainer.test(cfg, model)
     trainer = VideoTrainer(cfg)

@@ -21,17 +21,27 @@ def clip_seed(seed: int, clip: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with the global generators of random, numpy and torch (CPU) seeded, and put them back afterwards.
+    """Run a block with the global generators of random, numpy and torch seeded, and put them back afterwards.
 
     Putting them back keeps a loader without workers from changing what the training process itself draws.
     """
-    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    generators = _torch_generators()
+    states = random.getstate(), np.random.get_state(), [generator.get_state() for generator in generators]
     random.seed(seed)
     np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
+    for generator in generators:
+        generator.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
+        for generator, state in zip(generators, states[2]):
+            generator.set_state(state)
+
+
+def _torch_generators() -> list[torch.Generator]:
+    """The CPU's and, in a process that uses CUDA (a loader's workers do not), the current device's."""
+    if not torch.cuda.is_initialized():
+        return [torch.default_generator]
+    return [torch.default_generator, torch.cuda.default_generators[torch.cuda.current_device()]]

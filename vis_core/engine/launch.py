@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from detectron2.engine import DEFAULT_TIMEOUT
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
@@ -36,7 +37,8 @@ def _run_under_torchrun(main: Callable, args) -> object:
     use_cuda = torch.cuda.is_available()
     if use_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if use_cuda else "gloo")
+    # As long as spawned processes wait: one of them may evaluate or make a data set while the others wait.
+    dist.init_process_group("nccl" if use_cuda else "gloo", timeout=DEFAULT_TIMEOUT)
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()
     try:

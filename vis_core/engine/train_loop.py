@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 
-from vis_core.errors import ConfigError
+from vis_core.config import check_choice
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -27,13 +27,12 @@ class AutocastTrainer(SimpleTrainer):
             data_loader: infinite iterable of batches.
             optimizer: steps once an iteration.
             device_type: "cpu" or "cuda", where the model lives.
-            precision: ``torch.float16`` (CUDA: with loss scaling) or ``torch.bfloat16``.
+            precision: ``torch.bfloat16`` or ``torch.float16``, with loss scaling; on the CPU both mean bfloat16.
         """
         super().__init__(model, data_loader, optimizer)
         self.device_type = device_type
-        self.precision = precision
-        needs_scaling = precision == torch.float16 and device_type == "cuda"
-        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=needs_scaling)
+        self.precision = torch.bfloat16 if device_type == "cpu" else precision
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=self.precision == torch.float16)
 
     def run_step(self) -> None:
         assert self.model.training, "the model was put into eval mode"
@@ -56,15 +55,16 @@ class AutocastTrainer(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        # A run may change its precision when it is resumed: then there is no state, or no use for it.
+        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 def build_train_loop(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
     """The step that ``SOLVER.AMP`` asks for. Raises ConfigError for an unknown precision."""
     if not cfg.SOLVER.AMP.ENABLED:
         return SimpleTrainer(model, data_loader, optimizer)
-    if cfg.SOLVER.AMP.PRECISION not in PRECISIONS:
-        raise ConfigError(f"SOLVER.AMP.PRECISION: '{cfg.SOLVER.AMP.PRECISION}' is not one of {', '.join(PRECISIONS)}")
+    check_choice("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, PRECISIONS)
     device_type = torch.device(cfg.MODEL.DEVICE).type
     return AutocastTrainer(
         model, data_loader, optimizer, device_type=device_type, precision=PRECISIONS[cfg.SOLVER.AMP.PRECISION]

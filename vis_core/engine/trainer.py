@@ -64,7 +64,15 @@ class VideoTrainer(DefaultTrainer):
         self._trainer.data_loader = self.build_train_loader(cfg, start_iter=self.start_iter)
         model = self._trainer.model
         check_num_classes(cfg, model.module if isinstance(model, DistributedDataParallel) else model)
+        self.check_test_sets(cfg)
         return super().train()
+
+    def check_test_sets(self, cfg: CfgNode) -> None:
+        """Raise what is wrong with ``DATASETS.TEST`` (a name, its files) now rather than after the training."""
+        for name in cfg.DATASETS.TEST:
+            # The loader reads the annotations, which for some data sets finds or makes the evaluator's file.
+            self.build_test_loader(cfg, name)
+            self.build_evaluator(cfg, name)
 
     def build_hooks(self) -> list:
         return [IterationSeed(lambda: self.seed, comm.get_rank()), *super().build_hooks()]
@@ -97,7 +105,7 @@ class VideoTrainer(DefaultTrainer):
         output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
         if evaluator_type == "ytvis":
-            return YTVISEvaluator(dataset_name, output_dir=output_folder)
+            return YTVISEvaluator(dataset_name, output_dir=output_folder, submission=cfg.TEST.WRITE_SUBMISSION)
         if evaluator_type == "davis_uvos":
             return DavisEvaluator(dataset_name, output_dir=output_folder)
         if evaluator_type == "coco":

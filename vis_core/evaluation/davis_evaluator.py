@@ -85,7 +85,7 @@ class DavisEvaluator(DatasetEvaluator):
             if not comm.is_main_process():
                 return {}
         if not objects:
-            logger.info("Data set '%s' comes without ground truth: there is no J and F to compute.", self._name)
+            logger.warning("Data set '%s' comes without ground truth: there is no J and F to compute.", self._name)
             return {}
         scores = summary(objects)
         logger.info(

@@ -36,6 +36,7 @@ class YTVISEvaluator(DatasetEvaluator):
         tasks: names from ``TASKS`` to override the metadata's. HQ-YTVIS reports ``("tube_mask", "tube_boundary")``.
         distributed: gather from all processes; False: evaluate what this process saw.
         output_dir: gets ``results.json`` and ``submission.zip``; None: nothing is written.
+        submission: write the archive, too.
 
     :meth:`evaluate` returns ``{task: {metric: value}}`` on the main process, values in percent and NaN where undefined,
     and ``{}`` elsewhere or if the data set comes without ground truth.
@@ -47,12 +48,14 @@ class YTVISEvaluator(DatasetEvaluator):
         tasks: Sequence[str] | None = None,
         distributed: bool = True,
         output_dir: str | None = None,
+        submission: bool = True,
     ) -> None:
         self._metadata = MetadataCatalog.get(dataset_name)
         self._name = dataset_name
         self._tasks = tuple(self._metadata.get("evaluation_tasks", ("segm",)) if tasks is None else tasks)
         self._distributed = distributed
         self._output_dir = None if output_dir is None else Path(output_dir)
+        self._submission = submission
         self._entries: list[dict] = []
         unknown = [task for task in self._tasks if task not in TASKS]
         if unknown:
@@ -93,7 +96,7 @@ class YTVISEvaluator(DatasetEvaluator):
             logger.warning("The model found nothing in data set '%s'.", self._name)
         self._write(results)
         if not ground_truth.has_annotations:
-            logger.info("Data set '%s' comes without ground truth: there is no AP to compute.", self._name)
+            logger.warning("Data set '%s' comes without ground truth: there is no AP to compute.", self._name)
             return {}
         splits: dict[str, Iterable[int] | None] = {"all": None}
         long_videos = self._metadata.get("long_video_ids")
@@ -128,10 +131,13 @@ class YTVISEvaluator(DatasetEvaluator):
     def _write(self, results: list[dict]) -> None:
         if self._output_dir is None:
             return
-        results_file, archive = self._output_dir / "results.json", self._output_dir / "submission.zip"
+        results_file = self._output_dir / "results.json"
         write_results(results, results_file)
-        write_submission(results_file, archive)
-        logger.info("%d tracks written to %s and, for the evaluation servers, %s", len(results), results_file, archive)
+        logger.info("%d tracks written to %s", len(results), results_file)
+        if self._submission:
+            archive = self._output_dir / "submission.zip"
+            write_submission(results_file, archive)
+            logger.info("The same for the evaluation servers: %s", archive)
 
     def _percentages(self, metrics: TrackMetrics, names: Sequence[str]) -> dict[str, float]:
         percentages = {name: _percent(metrics.stats[name]) for name in names if name in metrics.stats}

@@ -9,6 +9,7 @@ from vis_core.modeling.mmdet_legacy import LegacyAnchorGenerator, LegacyROIHeads
 from vis_core.modeling.norm import FrozenStatsBatchNorm2d, freeze_bn_statistics
 from vis_core.modeling.small_resnet import build_small_resnet_backbone, build_small_resnet_fpn_backbone
 from vis_core.modeling.swin import D2SwinTransformer
+from vis_core.modeling.visible import visible
 
 __all__ = [
     "ClipTransformer",
@@ -29,5 +30,6 @@ __all__ = [
     "freeze_bn_statistics",
     "grid_points",
     "sampling_locations",
+    "visible",
     "with_winograd",
 ]

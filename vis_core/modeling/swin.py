@@ -227,12 +227,6 @@ class D2SwinTransformer(Backbone):
     def size_divisibility(self) -> int:
         return 32
 
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(channels=self._out_feature_channels[name], stride=self._out_feature_strides[name])
-            for name in self._out_features
-        }
-
 
 def relative_position_index(window: int) -> torch.Tensor:
     """(w * w, w * w) int64: the row of the bias table for each pair of pixels of a window, by (dy, dx)."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vis_core.modeling.mask2former.criterion import MaskCriterion
 from vis_core.modeling.mask2former.matcher import MaskTargets
 from vis_core.modeling.mask_resizing import resize_masks
+from vis_core.modeling.visible import visible
 
 
 @META_ARCH_REGISTRY.register()
@@ -96,10 +97,7 @@ def images_of(x: dict) -> list[dict]:
     """An image as it is; a clip's frames as inputs of their own, each with the objects that can be seen in it."""
     if isinstance(x["image"], torch.Tensor):
         return [x]
-    return [
-        {"image": image, "instances": instances[instances.gt_ids >= 0]}
-        for image, instances in zip(x["image"], x["instances"])
-    ]
+    return [{"image": image, "instances": visible(instances)} for image, instances in zip(x["image"], x["instances"])]
 
 
 def mask_targets(instances: Sequence[Instances], padded_size: tuple[int, int]) -> list[MaskTargets]:

@@ -34,5 +34,9 @@ class MMDetRPN(RPN):
         """As Detectron2's, with ``gt_labels`` (per image (R,): 1, 0 or -1 = not sampled) counted for the divisor."""
         losses = super().losses(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
         asked = self.batch_size_per_image * len(gt_labels)
-        sampled = sum((labels >= 0).sum() for labels in gt_labels).clamp(min=1)
-        return {name: loss * (asked / sampled) for name, loss in losses.items()}
+        counted = sum(self.count_sampled(labels) for labels in gt_labels).clamp(min=1)
+        return {name: loss * (asked / counted) for name, loss in losses.items()}
+
+    def count_sampled(self, labels: torch.Tensor) -> torch.Tensor:
+        """How many of an image's anchors with ``labels`` (R,), 1, 0 or -1 = not sampled, the divisor counts."""
+        return (labels >= 0).sum()

@@ -17,7 +17,12 @@ class LegacyRPN(MMDetRPN):
     """:class:`MMDetRPN` that clips by pixels and keeps boxes that lie outside the image, as boxes on its rim.
 
     With ``RPN.BOUNDARY_THRESH`` >= 0 objects claim anchors only among those that do not reach further out of the image.
+    In the losses' divisor an image counts at least one positive and one negative anchor.
     """
+
+    def count_sampled(self, labels: torch.Tensor) -> torch.Tensor:
+        """As of MMDetRPN."""
+        return (labels == 1).sum().clamp(min=1) + (labels == 0).sum().clamp(min=1)
 
     @torch.no_grad()
     def label_and_sample_anchors(

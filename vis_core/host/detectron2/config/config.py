@@ -43,10 +43,6 @@ class CfgNode(_CfgNode):
             )
         self.merge_from_other_cfg(loaded)
 
-    def dump(self, *args, **kwargs) -> str:
-        """The config as yaml text; tuples become lists."""
-        return super().dump(*args, **kwargs)
-
 
 def _guess_version(loaded: CfgNode, filename: str, latest: int) -> int:
     if any(key in loaded.get(section, {}) for section, key in _VERSION_1_KEYS):
