@@ -21,7 +21,8 @@ def test_same_as_pytorchs(shape, groups):
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_large_map_is_as_exact_as_a_small_one():
+def test_a_large_map_is_as_exact_as_in_the_usual_memory_format():
     x, one, zero = channels_last(1, 64, 200, 300), torch.ones(64), torch.zeros(64)
     exact = F.group_norm(x.double(), 32, one.double(), zero.double())
-    assert (group_norm(x, 32, one, zero) - exact).std() < 1e-7
+    error = (group_norm(x, 32, one, zero) - exact).std()
+    assert error < 2 * (F.group_norm(x.contiguous(), 32, one, zero) - exact).std()

@@ -1,6 +1,6 @@
 """Group normalisation of maps in channels_last on a CPU.
 
-PyTorch's kernel adds up a channel's pixels one by one, so that mean and variance of a large map carry ten times the
+PyTorch's kernel adds up a channel's pixels one by one, so that mean and variance of a large map carry ten and more times the
 rounding error that they have in the usual memory format.
 """
 
