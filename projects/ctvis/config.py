@@ -33,6 +33,8 @@ def _add_contrastive_keys(parent: CN) -> None:
     node.MOMENTUM_EMBED = True
     # Random queries take the place of invisible objects now and then (the paper's noise; unstable with small batches).
     node.NOISE_EMBED = False
+    # How often that happens to an invisible object in a frame.
+    node.NOISE_PROBABILITY = 0.001
     # Which query is an object's embedding: "published" matches a second time, frame by frame, invisible objects too
     # (which may take a query away from a visible one), and with targets that are stretched where frames were padded.
     # "criterion": the queries that the segmentation losses were computed with.
@@ -62,6 +64,8 @@ def _add_tracker_keys(parent: CN) -> None:
     # an observation is like those), "last", "momentum" or "time_weighted" (vis_core/tracking/embedding_bank.py).
     node.MEMORY = "similarity_guided"
     node.CACHE = 10
+    # Share of the new observation with MEMORY "momentum".
+    node.MOMENTUM = 0.75
     # A track unseen for more frames is forgotten.
     node.NUM_DEAD_FRAMES = 20
     # A track's class logits: "mean" or "max" over its frames.

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-NOISE_PROBABILITY = 0.001
-
 
 @dataclass
 class Objects:
@@ -48,7 +46,12 @@ class Items:
 
 
 def clip_objects(
-    embeds: torch.Tensor, queries: torch.Tensor, visible: torch.Tensor, num_negatives: int = 0, noise: bool = False
+    embeds: torch.Tensor,
+    queries: torch.Tensor,
+    visible: torch.Tensor,
+    num_negatives: int = 0,
+    noise: bool = False,
+    noise_probability: float = 0.001,
 ) -> Objects:
     """Embeddings and negatives of a clip's objects.
 
@@ -58,8 +61,8 @@ def clip_objects(
         visible: (T, N) bool on the CPU.
         num_negatives: of a visible object, drawn among the other queries; 0 = all others. What is not visible has
             all queries as negatives.
-        noise: where an object is not visible a random query may take its place, with probability 0.001, to train
-            for identity switches (numpy draws, frame by frame, then row by row).
+        noise: where an object is not visible a random query takes its place with ``noise_probability``, to train for
+            identity switches (numpy draws, frame by frame, then row by row).
     """
     num_queries = embeds.shape[1]
     negatives = torch.ones(*queries.shape, num_queries, dtype=torch.bool)  # (T, N, Q)
@@ -71,7 +74,7 @@ def clip_objects(
     observed, queries = visible.clone(), queries.clone()
     if noise:
         for t, row in (~visible).nonzero().tolist():
-            if np.random.rand() >= 1 - NOISE_PROBABILITY:
+            if np.random.rand() >= 1 - noise_probability:
                 queries[t, row] = int(np.random.randint(num_queries))
                 observed[t, row] = True
     queries = torch.where(observed, queries, 0)

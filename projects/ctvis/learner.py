@@ -33,6 +33,7 @@ class ContrastiveLearner:
         num_negatives: int = 0,
         momentum: bool = True,
         noise: bool = False,
+        noise_probability: float = 0.001,
         matching: str = "published",
         all_first_appearances: bool = False,
     ) -> None:
@@ -41,7 +42,7 @@ class ContrastiveLearner:
             items, one_direction: "memory" for :func:`memory_items`, "multi_reference" for
                 :func:`multi_reference_items` (projects/ctvis/contrastive.py).
             reid_weight, aux_reid_weight: what the two losses are multiplied with.
-            num_negatives, noise: of :func:`clip_objects`.
+            num_negatives, noise, noise_probability: of :func:`clip_objects`.
             momentum, all_first_appearances: of :func:`memory_items`.
             matching: "published" matches anew, "criterion" takes the pairs of the segmentation losses; see
                 MODEL.CTVIS.CONTRASTIVE.MATCHING.
@@ -58,6 +59,7 @@ class ContrastiveLearner:
         self.num_negatives = num_negatives
         self.momentum = momentum
         self.noise = noise
+        self.noise_probability = noise_probability
         self.matching = matching
         self.all_first_appearances = all_first_appearances
 
@@ -72,6 +74,7 @@ class ContrastiveLearner:
             "num_negatives": node.NUM_NEGATIVES,
             "momentum": node.MOMENTUM_EMBED,
             "noise": node.NOISE_EMBED,
+            "noise_probability": node.NOISE_PROBABILITY,
             "matching": node.MATCHING,
             "all_first_appearances": node.ALL_FIRST_APPEARANCES,
         }
@@ -115,7 +118,7 @@ class ContrastiveLearner:
 
     def _clip_items(self, embeds: torch.Tensor, queries: torch.Tensor, matched: torch.Tensor) -> Items:
         """Items of one clip: (T, Q, C) embeddings, (T, N) matched queries, (T, N) bool whether there is one."""
-        objects = clip_objects(embeds, queries, matched, self.num_negatives, self.noise)
+        objects = clip_objects(embeds, queries, matched, self.num_negatives, self.noise, self.noise_probability)
         if self.items == "multi_reference":
             return multi_reference_items(embeds, objects, self.one_direction)
         return memory_items(embeds, objects, self.momentum, self.all_first_appearances)

@@ -72,6 +72,7 @@ class CTVISTracker:
         frame_weight: bool = True,
         memory: str = "similarity_guided",
         cache: int = 10,
+        momentum: float = 0.75,
         num_dead_frames: int = 20,
     ) -> None:
         """
@@ -83,7 +84,7 @@ class CTVISTracker:
             metric: "bisoftmax" or "cosine" (vis_core/tracking/association.py).
             assignment: "greedy" by descending score, or "hungarian".
             frame_weight: greedy assignment prefers tracks of long standing.
-            memory, cache: of :class:`vis_core.tracking.EmbeddingBank`.
+            memory, cache, momentum: of :class:`vis_core.tracking.EmbeddingBank`.
             num_dead_frames: a track that was not seen for more frames than that is forgotten.
 
         Raises:
@@ -101,6 +102,7 @@ class CTVISTracker:
         self.frame_weight = frame_weight
         self.memory = memory
         self.cache = cache
+        self.momentum = momentum
         self.num_dead_frames = num_dead_frames
         self.reset()
 
@@ -117,12 +119,13 @@ class CTVISTracker:
             "frame_weight": node.FRAME_WEIGHT,
             "memory": node.MEMORY,
             "cache": node.CACHE,
+            "momentum": node.MOMENTUM,
             "num_dead_frames": node.NUM_DEAD_FRAMES,
         }
 
     def reset(self) -> None:
         """Forget everything: a new video begins."""
-        self.bank = EmbeddingBank(self.memory, self.cache)
+        self.bank = EmbeddingBank(self.memory, self.cache, self.momentum)
         self.num_ids = 0
         self.frame = -1
 

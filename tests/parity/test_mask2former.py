@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from closeness import close
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.projects.point_rend.point_features import get_uncertain_point_coords_with_randomness, point_sample
@@ -67,10 +68,6 @@ def blocks(seed: int, height: int, width: int) -> torch.Tensor:
     small = np.random.RandomState(seed).randint(0, 256, (-(-height // 8), -(-width // 8), 3)).astype(np.uint8)
     image = small.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
-
-
-def close(ours, theirs, tolerance: float) -> None:
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), theirs, rtol=0, atol=tolerance)
 
 
 def scripted_rand(monkeypatch, base: int) -> list[list[int]]:

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from closeness import close
 from detectron2.modeling import build_model, detector_postprocess
 from detectron2.structures import Boxes, ImageList
 from masktrack_model import as_frames, clip_frame, config, load, published_shapes, unpack_masks
@@ -21,10 +22,6 @@ from vis_core.tracking import dot_product_logits
 from vis_core.tube import decode_mask
 
 FEATURES, LOGITS, BOXES, SCORES, MASK_IOU = 1e-4, 5e-4, 5e-3, 1e-4, 0.999
-
-
-def close(ours, theirs, tolerance: float) -> None:
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), theirs, rtol=0, atol=tolerance)
 
 
 def stats(x: torch.Tensor) -> list[float]:

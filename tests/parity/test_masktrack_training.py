@@ -7,6 +7,7 @@ boxes 5e-3 px; assignments and targets exact.
 import numpy as np
 import pytest
 import torch
+from closeness import close
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
@@ -23,10 +24,6 @@ from vis_core.modeling.mmdet import LowQualityMatcher, MMDetROIPooler
 from vis_core.tracking import dot_product_logits, pairwise_iou
 
 LOSS, LOGITS, BOXES = 1e-4, 5e-4, 5e-3
-
-
-def close(ours, theirs, tolerance: float) -> None:
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), theirs, rtol=0, atol=tolerance)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from closeness import close
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList
 from propose_reduce_model import clip, config, load, published_shapes
@@ -28,10 +29,6 @@ from vis_core.tube import decode_mask, encode_masks
 
 FEATURES, LOGITS, BOXES = 2e-5, 2e-4, 1e-3
 PIXEL = torch.tensor([0.0, 0.0, 1.0, 1.0])  # from boxes that end at their last pixel to ours
-
-
-def close(ours, theirs, tolerance: float) -> None:
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), theirs, rtol=0, atol=tolerance)
 
 
 def close_stat(x: torch.Tensor, theirs: np.ndarray, tolerance: float) -> None:

@@ -10,6 +10,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from closeness import close
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.solver import build_lr_scheduler
@@ -32,10 +33,6 @@ from vis_core.modeling.mmdet_legacy import PixelMasks
 from vis_core.tracking import pairwise_iou
 
 CONFIG = "configs/seq_mask_rcnn/ytvis19_r50_finetune.yaml"
-
-
-def close(ours, theirs, tolerance: float) -> None:
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), theirs, rtol=0, atol=tolerance)
 
 
 def drawn_clip(seed: int, num_frames: int, height: int, width: int) -> np.ndarray:

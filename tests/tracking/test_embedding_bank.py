@@ -65,6 +65,13 @@ def test_as_the_plain_bank(rule, cache):
             torch.testing.assert_close(bank.fused, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_momentum_is_the_share_of_the_new():
+    bank = EmbeddingBank("momentum", momentum=0.2)
+    for frame, embed in enumerate(([1.0, 0.0], [0.0, 1.0])):
+        bank.update([0], frame, torch.tensor([embed]), torch.ones(1))
+    torch.testing.assert_close(bank.fused, torch.tensor([[0.8, 0.2]]))
+
+
 def test_opposite_observations_change_nothing():
     fused = torch.tensor([[1.0, 0.0]])
     moved = similarity_guided(fused, -fused, fused[:, None], torch.ones(1, 1, dtype=torch.bool))

@@ -1,7 +1,7 @@
 """Group normalisation of maps in channels_last on a CPU.
 
-PyTorch's kernel adds up a channel's pixels one by one, so that mean and variance of a large map carry ten and more times the
-rounding error that they have in the usual memory format.
+PyTorch's kernel adds up a channel's pixels one by one, so that mean and variance of a large map carry ten and more
+times the rounding error that they have in the usual memory format.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 UPDATES = ("similarity_guided", "last", "momentum", "time_weighted")
-MOMENTUM = 0.75  # share of the new embedding in update "momentum"
 
 
 def similarity_guided(
@@ -60,12 +59,13 @@ class EmbeddingBank:
         fused: (M, C) float, representatives; None before the first update.
     """
 
-    def __init__(self, update: str = "similarity_guided", cache: int = 10) -> None:
+    def __init__(self, update: str = "similarity_guided", cache: int = 10, momentum: float = 0.75) -> None:
         """
         Args:
             update: how a new observation changes the representative: "similarity_guided", "last" (replaces it),
-                "momentum" (0.75 of the new, 0.25 of the old), or "time_weighted" (:func:`time_weighted`).
-            cache: observations remembered a track.
+                "momentum" (a moving average), or "time_weighted" (:func:`time_weighted`).
+            cache: observations remembered per track.
+            momentum: share of the new observation with update "momentum".
 
         Raises:
             ValueError: for another ``update``.
@@ -74,6 +74,7 @@ class EmbeddingBank:
             raise ValueError(f"unknown update '{update}' (choose from {', '.join(UPDATES)})")
         self.update_rule = update
         self.cache = cache
+        self.momentum = momentum
         self.ids: list[int] = []
         self.num_frames: list[int] = []
         self.last_frames: list[int] = []
@@ -134,7 +135,7 @@ class EmbeddingBank:
         if self.update_rule == "similarity_guided":
             self.fused[rows] = similarity_guided(self.fused[rows], embeds, self._history[rows], before)
         elif self.update_rule == "momentum":
-            self.fused[rows] = (1 - MOMENTUM) * self.fused[rows] + MOMENTUM * embeds
+            self.fused[rows] = (1 - self.momentum) * self.fused[rows] + self.momentum * embeds
         elif self.update_rule == "last":
             self.fused[rows] = embeds
         history = torch.cat([self._history[rows][:, 1:], embeds[:, None]], dim=1)

@@ -140,6 +140,7 @@ def test_noise_takes_the_place_of_invisible_objects(clip, monkeypatch):
     assert objects.negatives[~visible].all()
     monkeypatch.setattr(np.random, "rand", lambda: 0.5)
     assert clip_objects(embeds, queries, visible, noise=True).observed.equal(visible)
+    assert clip_objects(embeds, queries, visible, noise=True, noise_probability=0.6).observed.all()
 
 
 @pytest.mark.parametrize("one_direction", [True, False])
