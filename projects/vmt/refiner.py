@@ -24,7 +24,7 @@ from projects.vmt.dynamic import (
 from projects.vmt.features import MaskMaps
 from projects.vmt.mask_head import init_controller
 from vis_core.modeling.attention import MLP, Attention
-from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask2former.positional_encoding import sine_positional_encoding
 
 STRIDE = 2
 DILATIONS = (3, 5, 7, 1)
@@ -189,8 +189,8 @@ class ReleaseRefiner(nn.Module):
     def encode_points(self, maps: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
         """One frame's map (C, h2, w2), its selected pixels corrected: (1, C, h2, w2)."""
         points = pick_points(selected, self.max_points, self.point_sampling)
-        codes = sine_position_code(*selected.shape, maps.shape[0], maps.device)
-        nodes, positions = (x.flatten(1)[:, points].transpose(0, 1)[None] for x in (maps, codes))  # (1, P, C)
+        encodings = sine_positional_encoding(*selected.shape, maps.shape[0], maps.device)
+        nodes, positions = (x.flatten(1)[:, points].transpose(0, 1)[None] for x in (maps, encodings))  # (1, P, C)
         changes = self.encoder(nodes, positions)[0].transpose(0, 1)  # (C, P)
         return maps.flatten(1).index_add(1, points, changes.to(maps.dtype)).view_as(maps)[None]
 

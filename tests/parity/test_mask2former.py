@@ -19,7 +19,7 @@ from weights import fill
 from vis_core.config import add_vis_config
 from vis_core.modeling import MSDeformAttn, add_mask2former_config, grid_points
 from vis_core.modeling.attention import MLP
-from vis_core.modeling.mask2former import MaskCriterion, MaskMatcher, MaskTargets, sine_position_code
+from vis_core.modeling.mask2former import MaskCriterion, MaskMatcher, MaskTargets, sine_positional_encoding
 from vis_core.modeling.mask2former.criterion import dice_loss, mask_loss
 from vis_core.modeling.mask2former.matcher import pairwise_bce, pairwise_dice
 from vis_core.ops import ms_deform_attn
@@ -204,8 +204,8 @@ def test_segmenter(fixtures, variant, double_precision):
             doubtful = (steering.abs() < LOGITS).sum()
             assert abs(blocked - z["attn_masked_true_count"][i] / num_heads) <= doubtful
 
-    close(sine_position_code(*maps[0].shape[-2:], 256), z["pos_enc_level0"], 1e-5)
-    code = sine_position_code(*maps[2].shape[-2:], 256)
+    close(sine_positional_encoding(*maps[0].shape[-2:], 256), z["pos_enc_level0"], 1e-5)
+    code = sine_positional_encoding(*maps[2].shape[-2:], 256)
     close(code[::8, ::3, ::5], z["pos_enc_level2"], 1e-5)
     close([code.mean(), code.std(), code.abs().max()], z["pos_enc_level2_stat"], 1e-5)
 

@@ -26,11 +26,11 @@ from vis_core.modeling.clip_transformer import (
     ClipDeformAttn,
     ClipEncoder,
     FrameTokens,
-    centred_position_code,
+    centred_positional_encoding,
     level_map,
-    unpadded_position_code,
+    unpadded_positional_encoding,
 )
-from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask2former.positional_encoding import sine_positional_encoding
 from vis_core.modeling.mask_resizing import resized_in_chunks
 from vis_core.ops import ms_deform_attn
 from vis_core.tube import decode_mask
@@ -124,16 +124,16 @@ def test_aligned_bilinear(path):
 
 
 @unit("unit_pos*.npz")
-def test_position_codes(path):
+def test_positional_encodings(path):
     data = read(path)
     mask = tensor(data["mask"])
     dim = data["sine_half_pixel"].shape[1]
-    assert_close(centred_position_code(mask, dim), data["sine_half_pixel"])
+    assert_close(centred_positional_encoding(mask, dim), data["sine_half_pixel"])
     height, width = mask.shape[1:]
-    assert_close(centred_position_code(torch.zeros_like(mask), dim), data["sine_half_pixel_nomask"])
-    assert_close(unpadded_position_code(height, width, dim)[None], data["sine_half_pixel_nomask"])
+    assert_close(centred_positional_encoding(torch.zeros_like(mask), dim), data["sine_half_pixel_nomask"])
+    assert_close(unpadded_positional_encoding(height, width, dim)[None], data["sine_half_pixel_nomask"])
     _, dim, height, width = data["node_pos"].shape
-    assert_close(sine_position_code(height, width, dim)[None], data["node_pos"])
+    assert_close(sine_positional_encoding(height, width, dim)[None], data["node_pos"])
 
 
 @unit("unit_mask_decoder*.npz")
@@ -304,7 +304,7 @@ def test_forward(path):
     if "feat4.shape" in data and raw is not None:
         assert_sampled(raw, data, "feat4")
     for level in (1, 2, 3):
-        code = unpadded_position_code(*data[f"pos{level}.shape"][2:].tolist(), 256)
+        code = unpadded_positional_encoding(*data[f"pos{level}.shape"][2:].tolist(), 256)
         assert_sampled(code.expand(num_frames, -1, -1, -1), data, f"pos{level}")
     assert_sampled(torch.cat([x.tokens.tokens[0] for x in encoded])[None], data, "memory")
 
@@ -345,7 +345,7 @@ def check_first_frame(model, image, frame, clip, data) -> None:
     combined = (resize_nearest(maps.base, detail.shape[-2:]) + selected[:, None] * detail)[0].flatten(1)
     points = pick_points(selected[0], model.refiner.max_points, "strided")
     nodes = combined[:, points].T
-    positions = sine_position_code(*detail.shape[-2:], nodes.shape[1]).flatten(1)[:, points].T
+    positions = sine_positional_encoding(*detail.shape[-2:], nodes.shape[1]).flatten(1)[:, points].T
     assert_sampled(nodes, data, "frame0.node_feat_rowmajor")
     assert_sampled(positions, data, "frame0.node_pos_rowmajor")
     encoded = model.refiner.encoder(nodes[None], positions[None])[0]

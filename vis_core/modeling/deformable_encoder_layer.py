@@ -49,7 +49,7 @@ class DeformableEncoderLayer(nn.Module):
 
         Args:
             x: (N, S, C) tokens.
-            positions: (N or 1, S, C), their codes.
+            positions: (N or 1, S, C), their positional encodings.
             references: (N or 1, S, L or 1, 2), where each token is, as of :func:`sampling_locations`.
             shapes: (height, width) of the L maps.
             padding: (N, S) bool, tokens that count as zero.

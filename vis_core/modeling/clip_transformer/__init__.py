@@ -6,7 +6,10 @@ from vis_core.modeling.clip_transformer.decoder import (
     inverse_sigmoid,
 )
 from vis_core.modeling.clip_transformer.encoder import ClipEncoder
-from vis_core.modeling.clip_transformer.position_code import centred_position_code, unpadded_position_code
+from vis_core.modeling.clip_transformer.positional_encoding import (
+    centred_positional_encoding,
+    unpadded_positional_encoding,
+)
 from vis_core.modeling.clip_transformer.transformer import ClipTransformer, level_map
 
 __all__ = [
@@ -16,8 +19,8 @@ __all__ = [
     "ClipTransformer",
     "DecoderLayerOutput",
     "FrameTokens",
-    "centred_position_code",
+    "centred_positional_encoding",
     "inverse_sigmoid",
     "level_map",
-    "unpadded_position_code",
+    "unpadded_positional_encoding",
 ]

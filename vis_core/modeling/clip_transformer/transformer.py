@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from vis_core.modeling.clip_transformer.decoder import ClipDecoder, DecoderLayerOutput, FrameTokens
 from vis_core.modeling.clip_transformer.encoder import ClipEncoder, valid_ratios
-from vis_core.modeling.clip_transformer.position_code import centred_position_code, unpadded_position_code
+from vis_core.modeling.clip_transformer.positional_encoding import (
+    centred_positional_encoding,
+    unpadded_positional_encoding,
+)
 
 NORM_GROUPS = 32
 PRIOR_PROBABILITY = 0.01  # of each class at first
@@ -93,15 +96,15 @@ class ClipTransformer(nn.Module):
         shapes = [tuple(x.shape[-2:]) for x in sources]
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in sources], dim=1)  # (N, S, C)
         if padding is None:
-            codes = [unpadded_position_code(*shape, tokens.shape[2], tokens.device)[None] for shape in shapes]
+            encodings = [unpadded_positional_encoding(*shape, tokens.shape[2], tokens.device)[None] for shape in shapes]
             hidden = ratios = None
         else:
             paddings = [F.interpolate(padding[:, None].float(), size=shape)[:, 0].bool() for shape in shapes]
-            codes = [centred_position_code(level, tokens.shape[2]) for level in paddings]
+            encodings = [centred_positional_encoding(level, tokens.shape[2]) for level in paddings]
             hidden = torch.cat([level.flatten(1) for level in paddings], dim=1)  # (N, S)
             ratios = valid_ratios([level[::num_frames] for level in paddings])  # (B, L, 2)
         positions = torch.cat(
-            [code.flatten(2).transpose(1, 2) + own for code, own in zip(codes, self.level_embed)], dim=1
+            [encoding.flatten(2).transpose(1, 2) + own for encoding, own in zip(encodings, self.level_embed)], dim=1
         )
         frame_ratios = None if ratios is None else ratios.repeat_interleave(num_frames, dim=0)
         tokens = self.encoder(tokens, positions, shapes, hidden, frame_ratios)

@@ -6,7 +6,7 @@ from vis_core.modeling.mask2former.head import MaskFormerHead
 from vis_core.modeling.mask2former.matcher import MaskMatcher, MaskTargets
 from vis_core.modeling.mask2former.model import MaskFormer, instance_inference, mask_targets
 from vis_core.modeling.mask2former.pixel_decoder import MSDeformAttnPixelDecoder
-from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask2former.positional_encoding import sine_positional_encoding
 from vis_core.modeling.mask2former.query_decoder import QUERY_DECODER_REGISTRY, MultiScaleMaskedTransformerDecoder
 
 __all__ = [
@@ -21,5 +21,5 @@ __all__ = [
     "add_mask2former_config",
     "instance_inference",
     "mask_targets",
-    "sine_position_code",
+    "sine_positional_encoding",
 ]

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from vis_core.modeling.deformable_attention import grid_points
 from vis_core.modeling.deformable_encoder_layer import DeformableEncoderLayer
-from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask2former.positional_encoding import sine_positional_encoding
 
 
 class DeformableEncoder(nn.Module):
-    """Layers over the tokens of L maps, each map with a learned code of its own."""
+    """Layers over the tokens of L maps, each map with a learned encoding of its own."""
 
     def __init__(
         self, dim: int, dim_feedforward: int, num_layers: int, num_levels: int, num_heads: int, num_points: int
@@ -40,11 +40,11 @@ class DeformableEncoder(nn.Module):
         shapes = [(x.shape[2], x.shape[3]) for x in maps]
         device, dim = maps[0].device, maps[0].shape[1]
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)  # (B, S, C)
-        codes = [
-            sine_position_code(h, w, dim, device).flatten(1).T + level
+        encodings = [
+            sine_positional_encoding(h, w, dim, device).flatten(1).T + level
             for (h, w), level in zip(shapes, self.level_embed)
         ]
-        positions = torch.cat(codes)[None]  # (1, S, C)
+        positions = torch.cat(encodings)[None]  # (1, S, C)
         references = grid_points(shapes, device)[None, :, None]  # (1, S, 1, 2), the same on all levels
         for layer in self.encoder["layers"]:
             tokens = layer(tokens, positions, references, shapes)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vis_core.modeling.attention import MLP
 from vis_core.modeling.mask2former.attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
-from vis_core.modeling.mask2former.position_code import sine_position_code
+from vis_core.modeling.mask2former.positional_encoding import sine_positional_encoding
 
 QUERY_DECODER_REGISTRY = Registry("QUERY_DECODER")
 QUERY_DECODER_REGISTRY.__doc__ = "Query decoders by ``MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME``, called with (cfg)."
@@ -92,7 +92,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         with_aux = self.training if with_aux is None else with_aux
         sizes = [x.shape[-2:] for x in maps]
         values = [x.flatten(2).transpose(1, 2) + level for x, level in zip(maps, self.level_embed.weight)]
-        keys = [x + self._position_code(size, x) for x, size in zip(values, sizes)]  # L x (B, hw, C)
+        keys = [x + self._positional_encoding(size, x) for x, size in zip(values, sizes)]  # L x (B, hw, C)
         steering = None
         if not with_aux:
             steering = [_shrink(mask_features, size) for size in sizes[: len(self.transformer_ffn_layers)]]
@@ -127,8 +127,8 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         """Mask logits (B, Q, H, W) of normalised queries (B, Q, C)."""
         return torch.einsum("bqc,bchw->bqhw", self.mask_embed(normed), mask_features)
 
-    def _position_code(self, size: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        return sine_position_code(*size, like.shape[-1], like.device).flatten(1).T  # (hw, C)
+    def _positional_encoding(self, size: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        return sine_positional_encoding(*size, like.shape[-1], like.device).flatten(1).T  # (hw, C)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         # What the first released checkpoints call it.

@@ -1,6 +1,6 @@
 """Where a pixel is, as sines, measured at pixel centres (Deformable DETR, ICLR 2021).
 
-Not Mask2Former's code, which measures at the pixels' far edges and knows no padding.
+Not Mask2Former's encoding, which measures at the pixels' far edges and knows no padding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 TEMPERATURE = 10000
 
 
-def centred_position_code(padding: torch.Tensor, dim: int) -> torch.Tensor:
+def centred_positional_encoding(padding: torch.Tensor, dim: int) -> torch.Tensor:
     """Code of every pixel of padded maps; float32 whatever autocast says.
 
     The i-th valid pixel of n in a column, counted from 1, lies at ``2 pi (i - 0.5) / (n + 1e-6)``. This makes the first
@@ -35,8 +35,10 @@ def centred_position_code(padding: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat(halves, dim=1)
 
 
-def unpadded_position_code(height: int, width: int, dim: int, device: torch.device | str | None = None) -> torch.Tensor:
-    """:func:`centred_position_code` of one map without padding, computed by axis: (C, height, width)."""
+def unpadded_positional_encoding(
+    height: int, width: int, dim: int, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """:func:`centred_positional_encoding` of one map without padding, computed by axis: (C, height, width)."""
     half = dim // 2
     rows, columns = (
         _code(((torch.arange(1, size + 1, device=device) - 0.5) / (size + 1e-6) * (2 * math.pi))[None], half)[0]
