@@ -1,4 +1,4 @@
-"""CTVIS R-50 on a CPU: time a frame against the same network written the plain way, and memory by length of the video.
+"""CTVIS R-50 on a CPU: time per frame against the same network written the plain way, and memory by video length.
 
     python benchmarks/ctvis_inference.py [--height 360 --width 640 --frames 4] [--memory 20 60 300]
 
@@ -118,7 +118,7 @@ def compare_times(num_frames: int, height: int, width: int, repeat: int) -> None
             with plain_segmenter():
                 least["plain"] = min(least["plain"], cpu_seconds(run_plain))
         ours, plain = (1e3 * least[key] / frames for key in ("ours", "plain"))
-        print(f"{name}: {ours:.0f} ms a frame, plain {plain:.0f} ms, ratio {ours / plain:.2f}", flush=True)
+        print(f"{name}: {ours:.0f} ms per frame, plain {plain:.0f} ms, ratio {ours / plain:.2f}", flush=True)
 
 
 def compare_outputs(num_seeds: int, num_videos: int, height: int, width: int) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/evaluator.py [--scale 1] [--rounds 3] [--write docs/benchmarks.md]
 
-Two sets are generated: one like YouTube-VIS (300 videos, about 170,000 masks at 720p, 20 tracks a video) and one like
+Two sets are generated: one like YouTube-VIS (300 videos, about 170,000 masks at 720p, 20 tracks per video) and one like
 OVIS (long crowded videos); ``--scale`` shrinks their number of videos. Each evaluator runs in a process of its own,
 one thread, in turns, and all must give the same arrays. Times are processor time; ratios are those of neighbouring
 runs, the median over the rounds. Evaluation is timed from the parsed lists, and once more from the files, for which
@@ -154,7 +154,7 @@ def encoding_lines(rounds: int) -> list[str]:
     slow, fast = (statistics.median(taken) for taken in times.values())
     ratio = statistics.median(a / b for a, b in zip(*times.values()))
     return [
-        "| encoding on the CPU | plain, ms a mask | ours, ms a mask | ratio |",
+        "| encoding on the CPU | plain, ms per mask | ours, ms per mask | ratio |",
         "|---|---|---|---|",
         f"| {len(masks)} masks of 720 x 1280 | {slow:.3f} | {fast:.3f} | {ratio:.1f} |",
     ]

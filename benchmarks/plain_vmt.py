@@ -42,7 +42,7 @@ def plain_predict(model, video: dict):
 
 @torch.no_grad()
 def plain_clip(model, images: torch.Tensor):
-    """Class logits (N, K), mask logits (N, T, h, w) by stage, detail pixels a frame, for images (T, 3, H, W)."""
+    """Class logits (N, K), mask logits (N, T, h, w) by stage, detail pixels per frame, for images (T, 3, H, W)."""
     maps = model.backbone(images)
     *maps, raw = maps
     sources = [projection(x) for projection, x in zip(model.transformer.input_proj, [*maps[1:], maps[-1]])]

@@ -1,4 +1,4 @@
-"""Seq Mask R-CNN R-50 on a CPU: time and memory a frame against the released code's way, and by length of the video.
+"""Seq Mask R-CNN R-50 on a CPU: time and memory per frame against the released code's way, and by length of the video.
 
     python benchmarks/seq_mask_rcnn_inference.py [--height 360 --width 640 --frames 10 40 --objects 3]
 
@@ -204,7 +204,7 @@ def compare_modes(args) -> None:
     for name, opts in modes.items():
         seconds = child(args, "discs", num_frames, opts)["seconds"] / num_frames
         first = first or seconds
-        print(f"{num_frames} frames, {name}: {seconds:.2f} s a frame, {seconds / first:.2f} of the first")
+        print(f"{num_frames} frames, {name}: {seconds:.2f} s per frame, {seconds / first:.2f} of the first")
 
 
 def compare_reduction(num_sequences: int = 30, num_frames: int = 36, num_classes: int = 40, repeat: int = 3) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
             early = memory("VmRSS")
     late = memory("VmRSS")
     summary = stream.latency.summary()
-    print(f"{args.model}, {args.width}x{args.height} frames, {num_objects / args.frames:.1f} objects a frame")
+    print(f"{args.model}, {args.width}x{args.height} frames, {num_objects / args.frames:.1f} objects per frame")
     print("of these: " + ", ".join(f"{name} {value:g}" for name, value in summary.items() if name != "frames"))
     print(f"memory: {early:.0f} MiB after {args.frames // 10} frames, {late:.0f} MiB after {args.frames}")
     print(f"ratio {late / early:.3f}")

@@ -1,10 +1,10 @@
-"""VMT R-50 on a CPU: time and memory a frame against the same network computed the released way, and memory by length.
+"""VMT R-50 on a CPU: time and memory per frame against the same network run the released way, and memory by length.
 
     python benchmarks/vmt_inference.py [--height 360 --width 640 --frames 2 6] [--memory 60 600]
 
-Weights are random, with biases that give about 8000 detail pixels a frame. Times are processor time of one thread,
-from frames to run-length masks. Memory is the peak of a process of its own for each way and length; its growth a frame
-is the difference between two lengths. The windowed run over long videos has a narrow network, small frames and default
+Weights are random, with biases that give about 8000 detail pixels per frame. Times are processor time of one thread,
+from frames to run-length masks. Memory is the peak of a process of its own for each way and length; its growth per
+frame is the difference between two lengths. The windowed run over long videos has a narrow network, small frames and default
 windows: what could grow with the video is the same.
 """
 
@@ -141,9 +141,9 @@ def compare_ways(lengths: list[int], height: int, width: int) -> None:
         growth[way] = (peaks[-1] - peaks[0]) / (lengths[-1] - lengths[0])
         times[way] = seconds[-1] / lengths[-1]
         found = ", ".join(f"{n} frames {peak:.0f} MiB" for n, peak in zip(lengths, peaks))
-        print(f"{way}: {times[way]:.2f} s a frame; peaks {found}: {growth[way]:.1f} MiB a frame")
+        print(f"{way}: {times[way]:.2f} s per frame; peaks {found}: {growth[way]:.1f} MiB per frame")
     print(f"time, ours / plain: {times['ours'] / times['plain']:.2f} (limit 0.4)")
-    print(f"growth of the peak a frame, ours / plain: {growth['ours'] / growth['plain']:.2f} (limit 0.4)")
+    print(f"growth of the peak per frame, ours / plain: {growth['ours'] / growth['plain']:.2f} (limit 0.4)")
 
 
 def compare_lengths(lengths: list[int], height: int, width: int) -> None:

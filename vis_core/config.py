@@ -78,7 +78,7 @@ def _add_input_keys(cfg: CN) -> None:
     cfg.INPUT.RESIZE_BACKEND = "pillow"
     # With INPUT.CROP.ENABLED: share of clips that are cropped.
     cfg.INPUT.CROP.PROB = 0.5
-    # The crop's window: one "uniform" draw a clip (VMT), "moving" steadily from a random corner to another, the "same"
+    # The crop's window: one "uniform" draw per clip (VMT), "moving" from a random corner to another, the "same"
     # for all frames (CTVIS: where a moving one begins, more often at the bottom and right), or drawn anew "per_frame".
     cfg.INPUT.CROP.MODE = "same"
     # Short sides of which one is drawn to resize the clip to before it is cropped; none: crop the original.

@@ -129,7 +129,7 @@ class CTVIS(MaskFormer):
 
     @torch.no_grad()
     def stream(self, frames: Iterable[torch.Tensor], height: int, width: int) -> Iterator[Instances]:
-        """Segment and track through a video as its frames come, one result a frame; nothing of the past is kept but
+        """Segment and track through a video as its frames come, one result per frame; nothing of the past is kept but
         the tracker's bank.
 
         Identities and masks are those of :meth:`predict`. Classes and scores (class probability times mean foreground

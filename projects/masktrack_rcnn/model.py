@@ -138,7 +138,7 @@ class MaskTrackRCNN(GeneralizedRCNN):
 
     @torch.no_grad()
     def stream(self, frames: Iterable[torch.Tensor], height: int, width: int) -> Iterator[Instances]:
-        """Detect and track through a video as its frames come, one result a frame.
+        """Detect and track through a video as its frames come, one result per frame.
 
         Args:
             frames: (3, h, w) in ``INPUT.FORMAT``, already resized for the network; read once, in order.

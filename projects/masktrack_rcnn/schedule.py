@@ -35,7 +35,7 @@ def main() -> None:
     """Print the lines that belong under SOLVER."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("json_file", help="annotations of the training set, YouTube-VIS format")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips an iteration over all GPUs")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips per iteration over all GPUs")
     args = parser.parse_args()
     records = load_ytvis_json(args.json_file, "")
     num_frames = sum(len(annotated_frames(record)) for record in records)

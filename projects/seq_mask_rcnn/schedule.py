@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=("main", "finetune"))
     parser.add_argument("json_file", help="annotations of the training set: COCO's (main) or YouTube-VIS format")
-    parser.add_argument("--batch-size", type=int, help="clips an iteration over all GPUs")
+    parser.add_argument("--batch-size", type=int, help="clips per iteration over all GPUs")
     parser.add_argument("--target", choices=TARGETS, default="ytvis_2019", help="whose classes COCO's images must have")
     args = parser.parse_args()
     if args.stage == "main":

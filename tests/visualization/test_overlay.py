@@ -69,7 +69,7 @@ def test_labels_rest_on_trembling_boxes_and_follow_moving_ones():
         x, y = 100 + rng.uniform(-0.7, 0.7, 2)
         positions.append(layout.place(frame, {0: (x, y, x + 40, y + 40)}, sizes)[0])
     assert len(set(positions)) == 1
-    for frame in range(20, 60):  # 5 pixels a frame to the right
+    for frame in range(20, 60):  # 5 pixels per frame to the right
         x = 100 + 5 * (frame - 19)
         position = layout.place(frame, {0: (x, 100, x + 40, 140)}, sizes)[0]
         assert 0 <= position[0] - positions[-1][0] < 8  # no jump

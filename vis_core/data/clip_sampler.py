@@ -23,7 +23,7 @@ class ClipSampler:
     Args:
         sizes: number of items of each source.
         weights: of the sources; None joins all items into one list, so that an epoch shows each once.
-        batch_size: clips an iteration over all processes; a multiple of ``world_size``.
+        batch_size: clips per iteration over all processes; a multiple of ``world_size``.
         seed: of the run, >= 0.
         start_iter: the iteration to begin with.
         whole_batches: every process fills a batch from one source. The sequence of sources then depends on the number

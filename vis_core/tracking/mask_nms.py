@@ -13,7 +13,7 @@ SMOOTHING = 1e-6  # added to intersection and union: two empty masks count as eq
 def pairwise_mask_iou(masks: torch.Tensor) -> torch.Tensor:
     """Intersection over union of every pair, as one matrix product.
 
-    Counts up to 2**24 pixels a mask are exact.
+    Counts up to 2**24 pixels per mask are exact.
 
     Args:
         masks: (N, h, w) bool.

@@ -17,7 +17,7 @@ class ExemplarMemory:
     in which their ids were first stored.
 
     Attributes:
-        ids: M identities, one a row.
+        ids: M identities, one per row.
         last_frames: M frame indices, when each object was stored last.
     """
 

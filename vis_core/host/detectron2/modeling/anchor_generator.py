@@ -57,7 +57,7 @@ class DefaultAnchorGenerator(nn.Module):
 
     Args:
         sizes, aspect_ratios: one list for each level, or a single one for all.
-        strides: input pixels a cell, for each level.
+        strides: input pixels per cell, for each level.
         offset: where in its cell the first anchor's centre lies, in strides; in [0, 1).
     """
 

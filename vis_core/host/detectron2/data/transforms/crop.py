@@ -14,7 +14,7 @@ class RandomCrop(Augmentation):
     ``crop_size`` is a pair whose meaning ``crop_type`` says:
 
     * "relative": (height, width) as fractions of the image;
-    * "relative_range": the fractions are drawn uniformly from [crop_size, 1), one draw a side;
+    * "relative_range": the fractions are drawn uniformly from [crop_size, 1), one draw per side;
     * "absolute": (height, width) in pixels, cut down to the image where it is smaller;
     * "absolute_range": both sides are drawn from [crop_size[0], crop_size[1]], cut down likewise.
     """

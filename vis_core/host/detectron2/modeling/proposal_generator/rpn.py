@@ -89,7 +89,7 @@ class RPN(nn.Module):
     """Scores and refines anchors, and learns to do so.
 
     Args:
-        in_features: names of the maps to use, one a level.
+        in_features: names of the maps to use, one per level.
         head: maps features to logits and deltas.
         anchor_generator: maps features to one ``Boxes`` a level.
         anchor_matcher: assigns anchors to ground truth by IoU.
