@@ -4,8 +4,8 @@
 
 Weights are random, with biases that give about 8000 detail pixels per frame. Times are processor time of one thread,
 from frames to run-length masks. Memory is the peak of a process of its own for each way and length; its growth per
-frame is the difference between two lengths. The windowed run over long videos has a narrow network, small frames and default
-windows: what could grow with the video is the same.
+frame is the difference between two lengths. The windowed run over long videos has a narrow network, small frames and
+default windows: what could grow with the video is the same.
 """
 
 from __future__ import annotations
