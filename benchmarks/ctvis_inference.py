@@ -1,6 +1,6 @@
 """CTVIS R-50 on a CPU: time per frame against the same network written the plain way, and memory by video length.
 
-    python benchmarks/ctvis_inference.py [--height 360 --width 640 --frames 4] [--memory 20 60 300]
+    python benchmarks/ctvis_inference.py [--height 360 --width 640 --frames 10] [--memory 20 60 300]
 
 Times are processor time of one thread, the least of several runs, ours and the plain network's in turns. Weights are
 random; outputs are also compared for the small network whose weights come with the project. Memory is the peak of a
@@ -169,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--frames", type=int, default=4, help="of the video that is timed")
+    parser.add_argument("--frames", type=int, default=10, help="of the video that is timed")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=8, help="untrained networks whose outputs are compared")
     parser.add_argument("--videos", type=int, default=30, help="of ShapesVIS, for the outputs of a trained network")

@@ -45,7 +45,7 @@ def for_inference(network: Network) -> Network:
     for layer in twin.modules():
         if _is_plain(layer):
             _fold_norm(_prepare(layer))
-            layer.__class__ = _FastConv2d
+            layer.__class__ = _FastPadded3x3 if _is_padded_3x3(layer) else _FastConv2d
         elif type(layer) is nn.Linear:
             layer.__class__ = _FastLinear
         elif type(layer) is nn.GroupNorm and layer.affine:
@@ -95,18 +95,20 @@ def _constant(x: torch.Tensor) -> nn.Parameter:
 
 
 class _WinogradConv2d(Conv2d):
+    kernel: torch.Tensor | None = None  # once it was needed
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not onednn.usable(x) or not winograd.pays_off(x, self.weight):
             return super().forward(x)
-        return _finish(self, winograd.conv3x3(x, self.weight, self.bias))
+        if self.kernel is None:
+            self.kernel = winograd.transform(self.weight)
+        return _finish(self, winograd.conv3x3(x, self.kernel, self.bias))
 
 
 class _FastConv2d(Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not onednn.usable(x):
             return super().forward(x)
-        if _is_padded_3x3(self) and winograd.pays_off(x, self.weight):
-            return _finish(self, winograd.conv3x3(x, self.weight, self.bias))
         sizes = self.stride, self.padding, self.dilation, self.groups
         return _finish(self, onednn.conv2d(x, self.weight, self.bias, *sizes))
 
@@ -121,6 +123,10 @@ class _ExactGroupNorm(nn.GroupNorm):
         if not onednn.usable(x) or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class _FastPadded3x3(_WinogradConv2d, _FastConv2d):
+    """Winograd's way where it pays off, oneDNN's elsewhere."""
 
 
 class _FastLinear(nn.Linear):
