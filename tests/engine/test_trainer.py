@@ -13,7 +13,7 @@ from vis_core.data.shapes import ShapesConfig
 from vis_core.engine import VideoTrainer
 from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.trainer import warn_of_long_warmup
-from vis_core.errors import ConfigError, DataError
+from vis_core.errors import CheckpointError, ConfigError, DataError
 
 from detectron2.data import DatasetCatalog  # isort: skip  (importable once vis_core is)
 
@@ -149,3 +149,10 @@ def test_training_warns_of_a_warm_up_without_end(small_run, tmp_path, caplog):
     with caplog.at_level("WARNING", "vis_core.engine.trainer"):
         train(cfg)
     assert "SOLVER.WARMUP_ITERS: 1 of 1 iterations" in caplog.text
+
+
+def test_a_run_does_not_go_on_with_another_number_of_classes(small_run, tmp_path):
+    options = ("SOLVER.MAX_ITER", "1", "SOLVER.OPTIMIZER", "ADAMW", "DATASETS.TEST", "()")
+    train(small_run(tmp_path, *options))
+    with pytest.raises(CheckpointError, match=r"model_final\.pth: was trained with another model .*: start without"):
+        train(small_run(tmp_path, *options, "MODEL.ROI_HEADS.NUM_CLASSES", "8"), resume=True)
