@@ -3,7 +3,7 @@
 
 python train_net.py --config-file configs/masktrack_rcnn/shapesvis_tiny.yaml
 python train_net.py --config-file ... --num-gpus 8 [--resume] [KEY VALUE ...]
-python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/.../model_final.pth
 torchrun --nproc-per-node 8 train_net.py --config-file ...
 """
 

@@ -2,6 +2,8 @@
 
 from detectron2.config import CfgNode as CN
 
+from vis_core.errors import ConfigError
+
 
 def add_vmt_config(cfg: CN) -> None:
     """Add the method's keys, in place."""
@@ -164,3 +166,15 @@ def _add_test_keys(parent: CN) -> None:
     # An instance's class probabilities are multiplied by the share of the video's frames whose clips found it, to this
     # power; 0 = not at all. A video that is one clip is not changed.
     node.COVERAGE_POWER = 0.5
+
+
+def check_settings(node: CN) -> None:
+    """Raise ConfigError if the keys MODEL.VMT leave a class of the data set without a logit."""
+    if node.CLASS_OFFSET < 0:
+        raise ConfigError(f"MODEL.VMT.CLASS_OFFSET: {node.CLASS_OFFSET}, needs at least 0")
+    needed = node.NUM_CLASSES + node.CLASS_OFFSET
+    if needed > node.NUM_LOGITS:
+        raise ConfigError(
+            f"MODEL.VMT.NUM_LOGITS: {node.NUM_LOGITS}, needs at least {needed} "
+            f"(NUM_CLASSES {node.NUM_CLASSES} + CLASS_OFFSET {node.CLASS_OFFSET})"
+        )

@@ -33,6 +33,7 @@ from detectron2.structures import ImageList
 from torch import nn
 
 from projects.vmt.backbone import FrameBackbone
+from projects.vmt.config import check_settings
 from projects.vmt.features import MaskFeatures, MaskMaps
 from projects.vmt.inference import VideoInference
 from projects.vmt.mask_head import MaskHead
@@ -115,6 +116,7 @@ class VMT(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         node = cfg.MODEL.VMT
+        check_settings(node)
         backbone = FrameBackbone(build_backbone(cfg))
         return {
             "backbone": backbone,

@@ -91,3 +91,15 @@ def test_a_query_matches_names_by_their_tails(tmp_path, monkeypatch):
 def test_missing_file_is_one_line():
     with pytest.raises(CheckpointError, match=r"weights file not found: nope\.pth"):
         VideoCheckpointer(small_model()).load("nope.pth")
+
+
+def test_another_model_cannot_go_on_with_a_run(tmp_path):
+    VideoCheckpointer(small_model(), str(tmp_path)).save("model_0000009", iteration=9)
+    other = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))  # another number of classes
+    message = r"model_0000009\.pth: was trained with another model \(1\.weight has shape \(4, 3\), now \(5, 3\)\)"
+    with pytest.raises(CheckpointError, match=message):
+        VideoCheckpointer(other, str(tmp_path)).resume_or_load("", resume=True)
+    VideoCheckpointer(other, str(tmp_path)).resume_or_load(str(tmp_path / "model_0000009.pth"), resume=False)
+    longer = nn.Sequential(*small_model(), nn.Linear(4, 4))
+    with pytest.raises(CheckpointError, match=r"another model \(2\.\w+ is not in it\)"):
+        VideoCheckpointer(longer, str(tmp_path)).resume_or_load("", resume=True)

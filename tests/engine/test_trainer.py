@@ -12,7 +12,8 @@ from vis_core.data import register_shapes, register_ytvis
 from vis_core.data.shapes import ShapesConfig
 from vis_core.engine import VideoTrainer
 from vis_core.engine.hooks import IterationSeed
-from vis_core.errors import ConfigError, DataError
+from vis_core.engine.trainer import warn_of_long_warmup
+from vis_core.errors import CheckpointError, ConfigError, DataError
 
 from detectron2.data import DatasetCatalog  # isort: skip  (importable once vis_core is)
 
@@ -134,3 +135,24 @@ def test_iteration_seed_depends_on_seed_iteration_and_rank_only():
 
     assert draw(1, 5, 0) == draw(1, 5, 0)
     assert len({draw(1, 5, 0), draw(2, 5, 0), draw(1, 6, 0), draw(1, 5, 1)}) == 4
+
+
+@pytest.mark.parametrize(("iterations", "said"), [(99, True), (100, False)])
+def test_a_run_that_mostly_warms_up_is_warned_of(iterations, said, small_run, tmp_path, caplog):
+    cfg = small_run(tmp_path, "SOLVER.MAX_ITER", str(iterations), "SOLVER.WARMUP_ITERS", "50")
+    warn_of_long_warmup(cfg)
+    assert (f"SOLVER.WARMUP_ITERS: 50 of {iterations} iterations (SOLVER.MAX_ITER)" in caplog.text) == said
+
+
+def test_training_warns_of_a_warm_up_without_end(small_run, tmp_path, caplog):
+    cfg = small_run(tmp_path, "SOLVER.MAX_ITER", "1", "SOLVER.WARMUP_ITERS", "50", "DATASETS.TEST", "()")
+    with caplog.at_level("WARNING", "vis_core.engine.trainer"):
+        train(cfg)
+    assert "SOLVER.WARMUP_ITERS: 1 of 1 iterations" in caplog.text
+
+
+def test_a_run_does_not_go_on_with_another_number_of_classes(small_run, tmp_path):
+    options = ("SOLVER.MAX_ITER", "1", "SOLVER.OPTIMIZER", "ADAMW", "DATASETS.TEST", "()")
+    train(small_run(tmp_path, *options))
+    with pytest.raises(CheckpointError, match=r"model_final\.pth: was trained with another model .*: start without"):
+        train(small_run(tmp_path, *options, "MODEL.ROI_HEADS.NUM_CLASSES", "8"), resume=True)

@@ -25,6 +25,14 @@ LABELLED_AS = ["labelme", "davis", "cvat"]
 # Iterations of a test that everybody waits for.
 FEW = ["SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
 
+CONFIGS: dict[str, str] = dict(re.findall(r'```yaml title="(.*?)"\n(.*?)```', GUIDE, re.DOTALL))
+# Of models made for larger frames.
+SMALL = """
+INPUT.CROP.ENABLED False INPUT.MIN_SIZE_TRAIN (64,) INPUT.MAX_SIZE_TRAIN 96 INPUT.MIN_SIZE_TEST 64
+INPUT.MAX_SIZE_TEST 96 INPUT.PSEUDO.MIN_SIZE_TRAIN (64,) INPUT.PSEUDO.MAX_SIZE_TRAIN 96
+SOLVER.IMS_PER_BATCH 1 SOLVER.STEPS () SOLVER.WARMUP_ITERS 0
+"""
+
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -146,18 +154,42 @@ def test_the_guide_shows_every_command_of_vis_data():
     assert any(words[:2] == ["vis", "train"] for words, _ in commands(GUIDE))
 
 
-@pytest.mark.parametrize("title", ["my/run.yaml", "my/run_ctvis.yaml"])
-def test_the_configs_shown_are_short_and_valid(title, checkout):
-    text = re.search(rf'```yaml title="{title}"\n(.*?)```', GUIDE, re.DOTALL)[1]
-    assert len(text.splitlines()) <= 11
+def test_the_configs_shown_are_short_and_valid(checkout):
     (checkout / "my").mkdir()
-    (checkout / title).write_text(text)
-    cfg = merge_config(projects.default_config(), checkout / title)
-    assert cfg.DATASETS.TRAIN == ("my_train",) and cfg.DATASETS.TEST == ("my_val",)
-    assert [entry["NAME"] for entry in cfg.DATASETS.CUSTOM] == ["my_train", "my_val"]
-    weights = {
+    files = {
         entry["weights"]
         for path in ROOT.glob("projects/*/models.yaml")
         for entry in yaml.safe_load(path.open()).values()
     }
-    assert Path(cfg.MODEL.WEIGHTS).name in weights, "vis model knows the weights that the guide names"
+    known = {f"weights/{name}" for name in files}
+    assert len(CONFIGS) == 5
+    for title, text in CONFIGS.items():
+        assert len(text.splitlines()) <= 11, title
+        (checkout / title).write_text(text)
+        cfg = merge_config(projects.default_config(), checkout / title)
+        assert cfg.DATASETS.TRAIN == ("my_train",) and cfg.DATASETS.TEST == ("my_val",)
+        assert [entry["NAME"] for entry in cfg.DATASETS.CUSTOM] == ["my_train", "my_val"]
+        assert cfg.MODEL.WEIGHTS in known, "vis model knows the weights that the guide names, or the guide trains them"
+        assert f"{cfg.OUTPUT_DIR}.yaml" == title
+        known.add(f"{cfg.OUTPUT_DIR}/model_final.pth")
+
+
+@pytest.mark.slow
+def test_the_configs_shown_train_two_classes(checkout):
+    """In their order, without the weights to begin with, which are not here."""
+    (checkout / "my").mkdir()
+    shapes = ["data", "shapes", "made", "--videos", "2", "--length", "10", "--height", "64", "--width", "96"]
+    assert not app(shapes, standalone_mode=False)
+    labels = json.loads((checkout / "made" / "instances.json").read_text())
+    labels["categories"] = labels["categories"][:2]
+    for annotation in labels["annotations"]:
+        annotation["category_id"] = labels["categories"][annotation["category_id"] % 2]["id"]
+    for name in ("train", "val"):
+        (checkout / "my" / f"{name}.json").write_text(json.dumps(labels))
+    (checkout / "my" / "frames").symlink_to(checkout / "made" / "JPEGImages")
+    few = [*FEW, *SMALL.split()]
+    for title, text in CONFIGS.items():
+        (checkout / title).write_text(text)
+        fresh = ["MODEL.WEIGHTS", ""] if "WEIGHTS: weights/" in text else []
+        assert not app(["train", "--config-file", title, *few, *fresh], standalone_mode=False), title
+        assert (checkout / title).with_suffix("").joinpath("model_final.pth").is_file()

@@ -40,6 +40,7 @@ class VideoCheckpointer(DetectionCheckpointer):
         self._require_all = require_all
         self._path = ""
         self._match_tails = False  # the query of the path being loaded
+        self._resuming = False
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """As DetectionCheckpointer's. Raises CheckpointError for a missing, unreadable or unfitting file."""
@@ -53,6 +54,15 @@ class VideoCheckpointer(DetectionCheckpointer):
             # PyTorch's message may go on for a page.
             reason = str(e).split(". ")[0].splitlines()[0] if str(e) else type(e).__name__
             raise CheckpointError(f"{path}: weights could not be read or fetched: {reason}") from e
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As DetectionCheckpointer's. Raises CheckpointError also for a run to go on with whose model was another one:
+        its optimizer's state would not fit."""
+        self._resuming = resume and self.has_checkpoint()
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._resuming = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<save_dir>/<name>.pth`` and point ``last_checkpoint`` to it; a killed process leaves no half file."""
@@ -89,6 +99,11 @@ class VideoCheckpointer(DetectionCheckpointer):
         incompatible = super()._load_model(checkpoint)
         wrong_shape = [key for key, *_ in incompatible.incorrect_shapes]
         missing = [key for key in incompatible.missing_keys if key not in wrong_shape]
+        if self._resuming and not self._require_all and (missing or incompatible.incorrect_shapes):
+            raise CheckpointError(
+                f"{self._path}: was trained with another model ({_first_difference(incompatible, missing)}): start "
+                "without --resume, with this file as MODEL.WEIGHTS and another OUTPUT_DIR, or go back to its config"
+            )
         num_model = len(self.model.state_dict())
         num_used = num_file - len(incompatible.unexpected_keys) - len(wrong_shape)
         if self._require_all and (missing or wrong_shape):
@@ -112,6 +127,13 @@ def _asks_for_heuristics(path: str) -> bool:
     if query:
         raise CheckpointError(f"{path}: unknown query '{', '.join(query)}'; only matching_heuristics=True is known")
     return heuristics
+
+
+def _first_difference(incompatible, missing: list[str]) -> str:
+    """What is different about the first tensor that does not fit."""
+    for name, in_file, in_model in incompatible.incorrect_shapes:
+        return f"{name} has shape {tuple(in_file)}, now {tuple(in_model)}"
+    return f"{missing[0]} is not in it"
 
 
 def _name(model) -> str:

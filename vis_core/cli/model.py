@@ -110,7 +110,7 @@ def export_model(
 ) -> None:
     """Write a checkpoint's weights alone, without what a training needs to go on.
 
-    Example: vis model export output/model_final.pth mine.pth --half
+    Example: vis model export output/masktrack_rcnn/shapesvis_tiny/model_final.pth mine.pth --half
     """
     weights = weights_of(read_checkpoint(checkpoint), checkpoint)
     if half:

@@ -66,7 +66,7 @@ def predict(
     """Segment and track every object of a video.
 
     Example: vis predict my.mp4 --config-file configs/masktrack_rcnn/shapesvis_tiny.yaml
-    --weights output/model_final.pth --out output/my --report
+    --weights output/masktrack_rcnn/shapesvis_tiny/model_final.pth --out output/my --report
 
     Example: vis predict my.mp4 --model ctvis-r50-ytvis19
     """

@@ -1,29 +1,61 @@
-"""Do a model's classes suffice for what it is trained with?"""
+"""Are a model's classes those of the data that it is trained, evaluated and used with?"""
 
 from __future__ import annotations
 
+import logging
+
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from torch import nn
 
 from vis_core.data import dataset_metadata
 from vis_core.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 
 def check_num_classes(cfg: CfgNode, model: nn.Module) -> None:
-    """Raises ConfigError if a data set of ``DATASETS.TRAIN`` has more classes than ``model``, which is made of ``cfg``.
+    """Raises ConfigError if ``model``, which is made of ``cfg``, has another number of classes than its data sets.
 
-    Class numbers that are too large would fail deep inside the model at best, and count as background at worst.
+    Class numbers that are too large would fail deep inside the model at best, and count as background at worst; a
+    model with too many predicts classes that the evaluation after the training does not know. Only warned of: data
+    sets with fewer classes trained beside one that has all, and classes of a test set that cannot be found.
     """
     key = num_classes_key(cfg, model)
     if key is None:
         return
-    known = cfg
+    known = num_classes(cfg, key)
+    counts = {name: len(dataset_metadata(name).thing_classes) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    has_all = any(counts[name] == known for name in cfg.DATASETS.TRAIN)
+    for name, count in counts.items():
+        trained = name in cfg.DATASETS.TRAIN
+        # Other evaluators than this one take any class.
+        strict = trained or MetadataCatalog.get(name).get("evaluator_type") == "ytvis"
+        message = f"{key}: {known}, but the data set '{name}' has {count} classes"
+        if (trained and count > known) or (strict and count < known and not (trained and has_all)):
+            raise ConfigError(f"{message}; set it to {count}")
+        if count != known:
+            logger.warning("%s", message)
+
+
+def warn_of_unnamed_classes(cfg: CfgNode, model: nn.Module, class_names: list[str]) -> None:
+    """Warn if ``model``, which is made of ``cfg``, can predict classes beyond ``class_names``; none given are fine."""
+    key = num_classes_key(cfg, model)
+    if key is not None and class_names and num_classes(cfg, key) > len(class_names):
+        logger.warning(
+            "%s: %d, but only %d classes have names (data set of DATASETS.TEST): results may have categories without",
+            key,
+            num_classes(cfg, key),
+            len(class_names),
+        )
+
+
+def num_classes(cfg: CfgNode, key: str) -> int:
+    """The value of :func:`num_classes_key`'s ``key``."""
+    value = cfg
     for name in key.split("."):
-        known = known[name]
-    for dataset in cfg.DATASETS.TRAIN:
-        count = len(dataset_metadata(dataset).thing_classes)
-        if count > known:
-            raise ConfigError(f"{key}: {known}, but the data set '{dataset}' has {count} classes; set it to {count}")
+        value = value[name]
+    return value
 
 
 def num_classes_key(cfg: CfgNode, model: nn.Module) -> str | None:

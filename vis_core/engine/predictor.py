@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video, register_custom
 from vis_core.data.frame_stream import FrameStream
+from vis_core.engine.classes import warn_of_unnamed_classes
 from vis_core.engine.latency import Latency
 from vis_core.errors import CheckpointError, ConfigError, VisError
 from vis_core.tube import Tube
@@ -29,7 +30,7 @@ class VideoPredictor:
 
     Example:
         >>> cfg = merge_config(projects.default_config(), "configs/masktrack_rcnn/shapesvis_tiny.yaml")
-        >>> cfg.MODEL.WEIGHTS = "output/model_final.pth"
+        >>> cfg.MODEL.WEIGHTS = "output/masktrack_rcnn/shapesvis_tiny/model_final.pth"
         >>> tubes = VideoPredictor(cfg)("my.mp4")
         >>> for found in VideoPredictor("ctvis-r50-ytvis19").stream(camera()):
         ...     print(found.pred_ids, found.pred_boxes)
@@ -58,6 +59,7 @@ class VideoPredictor:
         register_custom(cfg)
         names = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN
         self.class_names: list[str] = _class_names(names[0]) if names else []
+        warn_of_unnamed_classes(self.cfg, self.model, self.class_names)
 
     @property
     def is_online(self) -> bool:

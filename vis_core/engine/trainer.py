@@ -26,6 +26,8 @@ from vis_core.engine.train_loop import build_train_loop
 from vis_core.errors import ConfigError
 from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
 
+logger = logging.getLogger(__name__)
+
 
 class VideoTrainer(DefaultTrainer):
     """Trains and evaluates a video model from a config.
@@ -62,9 +64,10 @@ class VideoTrainer(DefaultTrainer):
         cfg.defrost()
         cfg.SEED = self.seed
         self._trainer.data_loader = self.build_train_loader(cfg, start_iter=self.start_iter)
+        self.check_test_sets(cfg)
         model = self._trainer.model
         check_num_classes(cfg, model.module if isinstance(model, DistributedDataParallel) else model)
-        self.check_test_sets(cfg)
+        warn_of_long_warmup(cfg)
         return super().train()
 
     def check_test_sets(self, cfg: CfgNode) -> None:
@@ -111,6 +114,19 @@ class VideoTrainer(DefaultTrainer):
         if evaluator_type == "coco":
             return COCOEvaluator(dataset_name, output_dir=output_folder)
         raise ConfigError(f"DATASETS.TEST: no evaluator for '{dataset_name}' (its evaluator_type is {evaluator_type})")
+
+
+def warn_of_long_warmup(cfg: CfgNode) -> None:
+    """Warn if more than half of the iterations warm up: a shortened run may learn next to nothing, and not say so."""
+    solver = cfg.SOLVER
+    if solver.WARMUP_FACTOR < 1 and 2 * solver.WARMUP_ITERS > solver.MAX_ITER:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS: %d of %d iterations (SOLVER.MAX_ITER) have a learning rate that begins at %g times "
+            "SOLVER.BASE_LR; set WARMUP_ITERS lower for a short run",
+            min(solver.WARMUP_ITERS, solver.MAX_ITER),
+            solver.MAX_ITER,
+            solver.WARMUP_FACTOR,
+        )
 
 
 def wrap_distributed(model: nn.Module) -> nn.Module:
