@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 DEFAULT_FPS = 10.0
 PREFETCH_FRAMES = 4
 _MAX_REPORTS = 10
+_WAY_PAST = "; skip_bad=True (vis predict: --skip-bad-frames) passes over such frames"
+
+
+class BrokenFrame(DataError):
+    """A frame that is there, but damaged: ``skip_bad`` is the way past it."""
 
 
 class FrameReader(ABC):
@@ -114,6 +119,8 @@ class FrameSource(Sequence):
                 return self._checked(reader.read(index), index)
             except DataError as e:
                 if not self.skip_bad:
+                    if isinstance(e, BrokenFrame):
+                        raise DataError(f"{e}{_WAY_PAST}") from e
                     raise
                 self._report(e)
                 self._bad.add(index)

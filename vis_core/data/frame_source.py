@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vis_core.errors import DataError
 
-from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, FrameReader, FrameSource
+from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, BrokenFrame, FrameReader, FrameSource
+from .image_pixels import read_rgb
 from .video_file import VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class ImageSource(FrameSource, FrameReader):
-    """Image files as a video, in the order given. EXIF orientation is applied; grey, palette and RGBA become RGB."""
+    """Image files as a video, in the order given, their pixels as :func:`read_rgb` gives them."""
 
     def __init__(self, paths: Sequence[str | Path], name: str, fps: float = DEFAULT_FPS, **options):
         super().__init__(name, fps, **options)
@@ -38,12 +39,11 @@ class ImageSource(FrameSource, FrameReader):
 
     def read(self, index: int) -> np.ndarray:
         try:
-            with Image.open(self.paths[index]) as image:
-                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return read_rgb(self.paths[index])
         except FileNotFoundError as e:
             raise DataError(f"{self.describe(index)}: file not found") from e
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # what Pillow's decoders raise
-            raise DataError(f"{self.describe(index)}: cannot be read as an image ({e})") from e
+            raise BrokenFrame(f"{self.describe(index)}: cannot be read as an image ({e})") from e
 
     def describe(self, index: int) -> str:
         return f"{self.paths[index]} (frame {index})"
