@@ -17,6 +17,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
@@ -79,6 +80,11 @@ class FrameSource(Sequence):
     @abstractmethod
     def reader(self) -> FrameReader:
         """The reader behind indexing."""
+
+    @property
+    def file_names(self) -> list[str]:
+        """Of the frames, below the folder that the video lies in; of a file those that ``vis data frames`` gives."""
+        return [f"{Path(self.name).stem}/{t:05d}.jpg" for t in range(len(self))]
 
     @property
     def height(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,10 @@ class ImageSource(FrameSource, FrameReader):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def file_names(self) -> list[str]:
+        return [f"{path.parent.name}/{path.name}" for path in map(Path, map(os.path.abspath, self.paths))]
 
     def open_reader(self) -> FrameReader:
         return self
