@@ -16,6 +16,7 @@ from vis_core.errors import DataError
 from vis_core.evaluation import GroundTruth, Results, TrackMetrics, evaluate_splits
 from vis_core.evaluation.checks import trackless_note
 from vis_core.evaluation.hota import evaluate_hota
+from vis_core.json_file import read_json
 
 
 def evaluate(
@@ -109,10 +110,7 @@ def _metrics(
 
 def _ids(path: Path) -> list[int]:
     """A json list of video ids."""
-    try:
-        ids = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a json list of video ids ({error})") from None
+    ids = read_json(path)
     if not isinstance(ids, list) or not all(isinstance(video_id, int) for video_id in ids):
         raise DataError(f"{path}: not a json list of video ids")
     return ids

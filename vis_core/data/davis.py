@@ -54,7 +54,7 @@ def load_davis(folders: DavisFolders) -> list[dict]:
         DataError: a folder or file of the list that is missing or cannot be used.
     """
     try:
-        names = folders.video_list.read_text(encoding="utf-8").split()
+        names = folders.video_list.read_text(encoding="utf-8-sig").split()
     except OSError as e:
         raise DataError(f"{folders.video_list}: cannot be read ({e.strerror})") from e
     if not names:

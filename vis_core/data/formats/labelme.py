@@ -25,13 +25,13 @@ from vis_core.data.formats.paths import (
     list_files,
     list_images,
     new_file,
-    read_json,
     relative_name,
 )
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.frame_source import natural_key
 from vis_core.data.paths import inside
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 from vis_core.tube import RLE, decode_mask
 
 _VERSION = "5.4.1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
 import shutil
@@ -60,16 +59,6 @@ def image_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: no such frame") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise DataError(f"{path}: cannot be read as an image ({e})") from None
-
-
-def read_json(path: Path) -> object:
-    """Contents of a json file. Raises DataError if there is none or it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror})") from None
-    except (ValueError, RecursionError) as e:
-        raise DataError(f"{path}: not valid json ({e})") from None
 
 
 def has_list(path: Path, field: str) -> bool:
