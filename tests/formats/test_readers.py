@@ -281,6 +281,17 @@ def test_coco_video_in_order_of_frame_id_with_polygons_and_boxes(tmp_path):
     assert labels.notes["objects have only a box: the box became their mask"] == 1
 
 
+def test_coco_polygons_without_corners_are_noted(tmp_path):
+    seven = [1, 1, 5, 1, 5, 5, 2]
+    beside = annotation(1, segmentation=[[2, 3, 8, 3, 8, 9, 2, 9], seven])
+    labels = read_labels(coco(tmp_path, [beside, annotation(2, segmentation=[seven, [1, 1, 5, 1]])]))
+    (track,) = labels.videos[0].tracks
+    assert sorted(track.masks) == [2], "frames count from the last"
+    np.testing.assert_array_equal(pixels(track, 2), rectangle(2, 3, 8, 9))
+    note = "polygons have less than three corners or an odd number of coordinates and were left out"
+    assert labels.notes[note] == 3
+
+
 def test_ids_from_zero_are_taken_and_numbered_anew(tmp_path):
     images = [{"id": 0, "video_id": 0, "frame_id": 0, "file_name": "v/0.jpg", "height": H, "width": W}]
     track = {**annotation(0, 0), "id": 0}
