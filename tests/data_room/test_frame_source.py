@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vis_core.data.frame_base import FrameReader, FrameSource
-from vis_core.data.frame_source import open_video
+from vis_core.data.frame_source import natural_key, open_video
 from vis_core.data.mapper import read_frame
 from vis_core.data.prefetch import prefetch
 from vis_core.errors import DataError
@@ -85,6 +85,11 @@ def test_folder_in_natural_order(folder):
     assert isinstance(source, FrameSource) and source.fps == 10.0 and source.name == str(folder)
     assert_consistent(source, scene(12))
     assert open_video(folder, fps=6).fps == 6
+
+
+def test_names_that_go_on_from_others_come_after_them():
+    names = ["clip", "Clip", "clip2", "clip10", "clip10b", "clips"]
+    assert sorted(reversed(names), key=natural_key) == ["Clip", "clip", *names[2:]]
 
 
 def test_list_of_paths_keeps_its_order(folder):

@@ -129,8 +129,7 @@ def _open_path(path: Path, fps: float | None, options: dict) -> FrameSource:
     return VideoFile(path, fps=fps, **options)
 
 
-def natural_key(name: str) -> list:
-    """Sort key under which numbers within names count by value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)] + [
-        name
-    ]
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key under which numbers within names count by value, and a name comes before those that go on from it."""
+    parts = [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]
+    return [*parts, (-2, name)]  # below both kinds of part
