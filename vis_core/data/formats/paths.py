@@ -63,9 +63,18 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def has_list(path: Path, field: str) -> bool:
     """Whether a json file has a list under ``field``, found without parsing it."""
+    return _holds(path, rb'"%s"\s*:\s*\[' % field.encode())
+
+
+def has_field(path: Path, field: str) -> bool:
+    """Whether a json file, which may be damaged, has a ``field``."""
+    return _holds(path, rb'"%s"\s*:' % field.encode())
+
+
+def _holds(path: Path, pattern: bytes) -> bool:
     try:
         with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return re.search(rb'"%s"\s*:\s*\[' % field.encode(), content) is not None
+            return re.search(pattern, content) is not None
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
 
