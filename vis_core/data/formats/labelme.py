@@ -56,10 +56,8 @@ def read(source: Path, options: ReadOptions) -> Labels:
     for folder, frames in options.track(list(by_folder(files).items()), "videos"):
         labels.videos.append(_read_video(source, folder, frames, labels, options, unlabelled))
     if unlabelled:
-        first = f"{unlabelled[0]} the first"
-        labels.notes[f"frames that no json names were left out, {first} (--keep-unlabelled keeps them)"] = len(
-            unlabelled
-        )
+        note = f"frames that no json names were left out, {unlabelled[0]} the first (--keep-unlabelled keeps them)"
+        labels.notes[note] = len(unlabelled)
     if others:
         labels.notes[f"json files that are not LabelMe's were left out, {others[0]} the first"] = len(others)
     sidecar.restore(labels, sidecar.load(source))
