@@ -16,6 +16,7 @@ from PIL import Image
 
 from vis_core.data.label_maps import VOID, read_label_map
 from vis_core.data.masks import box_of_mask
+from vis_core.data.paths import below
 from vis_core.errors import DataError
 from vis_core.tube import encode_masks
 
@@ -59,6 +60,8 @@ def load_davis(folders: DavisFolders) -> list[dict]:
         raise DataError(f"{folders.video_list}: cannot be read ({e.strerror})") from e
     if not names:
         raise DataError(f"{folders.video_list}: names no video")
+    for name in names:
+        below(folders.frames, name, str(folders.video_list), "video name")
     records = [_record(folders, name, video_id) for video_id, name in enumerate(names, start=1)]
     logger.info("%s: %d videos, masks from %s", folders.video_list, len(records), folders.masks)
     return records
