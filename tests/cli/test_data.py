@@ -62,6 +62,15 @@ def test_convert_there_and_back(made, tmp_path):
         assert {key: track[key] for key in again} == again
 
 
+def test_convert_replaces_a_json_only_by_force(made, own):
+    own.write_text("corrected by hand")
+    result = vis("convert", made / "instances.json", own)
+    assert str(result.exception) == f"{own}: exists already; name a new file, or replace it with --force"
+    assert own.read_text() == "corrected by hand"
+    ok("convert", made / "instances.json", own, "--force")
+    assert len(json.loads(own.read_text())["videos"]) == 4
+
+
 def test_check_tells_repairs_and_ends_with_a_status(own):
     content = json.loads(own.read_text())
     used = {entry["category_id"] for entry in content["annotations"]}
@@ -144,7 +153,10 @@ def test_split_tells_which_classes_a_part_lacks(own, tmp_path):
         (lambda c: c["annotations"][0].update(category_id=-1), "annotation 1, field 'category_id': -1 is not among"),
         (lambda c: c["annotations"][0].update(category_id=[]), "annotation 1, field 'category_id': [] is not among"),
         (lambda c: c["annotations"][0].pop("video_id"), "annotation 1, field 'video_id': None is not among"),
-        (lambda c: c["categories"][0].pop("name"), "{'id': 1, 'supercategory': 'shape'} has no integer 'id' or no 'name'"),
+        (
+            lambda c: c["categories"][0].pop("name"),
+            "'shape'} has no integer 'id' or no 'name'",
+        ),
         (lambda c: c["categories"][0].pop("id"), "has no integer 'id' or no 'name'"),
         (lambda c: c["categories"][1].update(id=1), "field 'categories': id 1 occurs twice"),
         (lambda c: c["categories"].clear(), "field 'categories' is missing or empty"),

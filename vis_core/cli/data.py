@@ -18,7 +18,15 @@ from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
 from vis_core.data.annotation_file import read_annotation_file
 from vis_core.data.extract import extract_frames
-from vis_core.data.formats import FORMATS, ReadOptions, WriteOptions, detect_format, read_labels, write_labels
+from vis_core.data.formats import (
+    FORMATS,
+    ReadOptions,
+    WriteOptions,
+    detect_format,
+    format_named,
+    read_labels,
+    write_labels,
+)
 from vis_core.data.formats.paths import new_folder
 from vis_core.data.shapes import ShapesConfig, generate_shapes
 from vis_core.data.split import check_ids, part_of, split_videos
@@ -58,6 +66,7 @@ def convert(
     copy_frames: Annotated[
         bool, typer.Option("--copy-frames", help="Put the frames beside the labels written (needs --frames).")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a json that is there already.")] = False,
 ) -> None:
     """Convert labels: to the YouTube-VIS json that training reads, or back to the form of another tool.
 
@@ -69,6 +78,8 @@ def convert(
     """
     if copy_frames and frames is None:
         raise ConfigError("--copy-frames needs --frames, the folder to copy from")
+    if out.is_file() and format_named(to_format, "--to").is_file and not force:  # corrected by hand, perhaps
+        raise DataError(f"{out}: exists already; name a new file, or replace it with --force")
     name = from_format or detect_format(source)
     names = [part.strip() for part in classes.split(",") if part.strip()] if classes else None
     labels = read_labels(source, name, ReadOptions(frames, keep_unlabelled, _track), names)
