@@ -58,7 +58,9 @@ def predict(
     ] = False,
     sheet: Annotated[bool, typer.Option("--sheet", help="Add sheet.jpg: the video in one image.")] = False,
     score_bars: Annotated[bool, typer.Option("--score-bars", help="Draw each frame's score below labels.")] = False,
-    gt: Annotated[Path | None, typer.Option(help="Ground truth in YouTube-VIS form, for --side-by-side.")] = None,
+    gt: Annotated[
+        Path | None, typer.Option(help="Its ground truth (YouTube-VIS form): adds panels, gives the id.")
+    ] = None,
     gt_video: Annotated[int | None, typer.Option(help="The video's id there, where its folder does not tell.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same as --set MODEL.DEVICE=...")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as one json object.")] = False,
