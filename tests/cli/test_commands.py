@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_config import CONFIG, OPTIONS, small_config
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ from vis_core.cli.main import app
 from vis_core.data import open_video
 from vis_core.engine import VideoTrainer
 from vis_core.evaluation import GroundTruth, Results
-from vis_core.tube import Tube
+from vis_core.tube import Tube, encode_masks
 from vis_core.visualization.video_writer import VideoWriter
 
 SMALL = [arg for key, value in OPTIONS.items() for arg in ("--set", f"{key}={value}")]
@@ -87,6 +88,50 @@ def test_predict_counts_what_is_drawn(video, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "VideoPredictor", Predictor)
     summary = predict.segment(None, video, tmp_path, 0.5)
     assert (summary["tubes"], summary["shown"]) == (3, 1)
+
+
+def test_results_of_an_annotated_video_are_that_videos(tmp_path, monkeypatch):
+    """What predict writes is what evaluate needs: id and names of the ground truth, whatever number the video has."""
+    for name in ("8.jpg", "9.jpg"):
+        (tmp_path / "num").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "num" / name)
+    masks = encode_masks(np.ones((2, 48, 64), bool))
+    videos = [
+        {"id": i, "height": 48, "width": 64, "length": 2, "file_names": [f"{name}/8.jpg", f"{name}/9.jpg"]}
+        for i, name in ((1, "other"), (2, "sub/num"))
+    ]
+    tracks = [{"id": i, "video_id": i, "category_id": 1, "segmentations": masks} for i in (1, 2)]
+    content = {"videos": videos, "categories": [{"id": 1, "name": "cat"}], "annotations": tracks}
+    (tmp_path / "all.json").write_text(json.dumps(content))
+
+    class Predictor:
+        class_names, cfg = ["cat"], None
+
+        def __init__(self, cfg):
+            pass
+
+        def __call__(self, source, on_frame):
+            return [Tube(0, 0.9, masks, 1)]
+
+    monkeypatch.setattr(predict, "VideoPredictor", Predictor)
+    monkeypatch.setattr(predict, "_config", lambda *args: None)
+    monkeypatch.setattr(predict, "check_device", lambda cfg: None)
+    args = ["predict", str(tmp_path / "num"), "--out", str(tmp_path / "out")]
+
+    def written():
+        (video,) = json.loads((tmp_path / "out" / "video.json").read_text())["videos"]
+        (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())
+        return entry["video_id"], video["id"], video["file_names"]
+
+    assert CliRunner().invoke(app, [*args, "--gt", str(tmp_path / "all.json")]).exit_code == 0
+    assert written() == (2, 2, ["sub/num/8.jpg", "sub/num/9.jpg"])
+    assert CliRunner().invoke(app, args).exit_code == 0
+    assert written() == (1, 1, ["num/8.jpg", "num/9.jpg"])
+    content["videos"][1]["file_names"] = ["num/8.jpg"]
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    result = CliRunner().invoke(app, [*args, "--gt", str(tmp_path / "all.json")])
+    assert "has 2 frames, the ground truth's video 2 has 1 file_names" in result.stderr
+    assert written() == (2, 2, ["num/8.jpg", "num/9.jpg"])
 
 
 def test_prediction_does_not_depend_on_how_the_video_is_given(video, weights, tmp_path):

@@ -62,6 +62,15 @@ def test_convert_there_and_back(made, tmp_path):
         assert {key: track[key] for key in again} == again
 
 
+def test_convert_replaces_a_json_only_by_force(made, own):
+    own.write_text("corrected by hand")
+    result = vis("convert", made / "instances.json", own)
+    assert str(result.exception) == f"{own}: exists already; name a new file, or replace it with --force"
+    assert own.read_text() == "corrected by hand"
+    ok("convert", made / "instances.json", own, "--force")
+    assert len(json.loads(own.read_text())["videos"]) == 4
+
+
 def test_check_tells_repairs_and_ends_with_a_status(own):
     content = json.loads(own.read_text())
     used = {entry["category_id"] for entry in content["annotations"]}
@@ -122,7 +131,47 @@ def test_split_writes_parts_that_add_up(own, tmp_path):
     together = [entry["id"] for part in parts for entry in part["annotations"]]
     assert sorted(together) == [entry["id"] for entry in whole["annotations"]]
     assert all(part["categories"] == whole["categories"] for part in parts)
-    assert len(result.output.strip().splitlines()) == 3
+    assert len(result.stdout.strip().splitlines()) == 3
+
+
+def test_split_tells_which_classes_a_part_lacks(own, tmp_path):
+    content = json.loads(own.read_text())
+    content["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "never"}]
+    for number, entry in enumerate(content["annotations"]):
+        entry["category_id"] = 2 if number == 0 else 1
+    own.write_text(json.dumps(content))
+    result = ok("split", own, "--val", 0.25, "--out", tmp_path / "parts")
+    (note,) = result.stderr.strip().splitlines()
+    lacking = [name for name in ("train", "val") if "dog 0" in next(x for x in result.stdout.splitlines() if name in x)]
+    assert note == f"note: {tmp_path / 'parts' / lacking[0]}.json has no track of dog" and len(lacking) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1, field 'category_id': 77 is not among"),
+        (lambda c: c["annotations"][0].update(category_id=-1), "annotation 1, field 'category_id': -1 is not among"),
+        (lambda c: c["annotations"][0].update(category_id=[]), "annotation 1, field 'category_id': [] is not among"),
+        (lambda c: c["annotations"][0].pop("video_id"), "annotation 1, field 'video_id': None is not among"),
+        (
+            lambda c: c["categories"][0].pop("name"),
+            "'shape'} has no integer 'id' or no 'name'",
+        ),
+        (lambda c: c["categories"][0].pop("id"), "has no integer 'id' or no 'name'"),
+        (lambda c: c["categories"][1].update(id=1), "field 'categories': id 1 occurs twice"),
+        (lambda c: c["categories"].clear(), "field 'categories' is missing or empty"),
+        (lambda c: c["videos"][0].pop("id"), "entry 0 of 'videos', field 'id': expected an integer"),
+        (lambda c: c["videos"].append(c["videos"][0]), "video 1, field 'id': occurs twice"),
+        (lambda c: c["videos"].append(3), "entry 4 of 'videos', field 'id': is missing"),
+    ],
+)
+def test_split_names_what_does_not_fit_together(change, message, own):
+    content = json.loads(own.read_text())
+    change(content)
+    own.write_text(json.dumps(content))
+    result = vis("split", own)
+    assert isinstance(result.exception, VisError), (result.output, result.exception)
+    assert str(result.exception).startswith(str(own)) and message in str(result.exception)
 
 
 def test_frames_of_a_video(tmp_path):

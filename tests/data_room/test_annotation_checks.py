@@ -95,6 +95,9 @@ MISTAKES = [
     ((*A, "segmentations", 0, "size"), [W, H], "error", "segmentations", (1, 1, 0), "mask size", False),
     ((*A, "segmentations", 0, "counts"), "abc", "error", "segmentations", (1, 1, 0), "", False),
     ((*A, "segmentations", 0), 7, "error", "segmentations", (1, 1, 0), "neither a run-length mask", False),
+    ((*A, "segmentations", 0), [[1, 1, 5, 1, 5, 5, 2]], "error", "segmentations", (1, 1, 0), "even number", False),
+    ((*A, "segmentations", 0), [[1, 1, 5, 1]], "error", "segmentations", (1, 1, 0), "at least 6", False),
+    ((*A, "segmentations", 0), [[1, 1, 5, 1, 5, float("nan")]], "error", "segmentations", (1, 1, 0), "finite", False),
     ((*A, "segmentations", 1), rle(0, 0, 0, 0), "warning", "segmentations", (1, 1, 1), "has no pixel", True),
     ((*A, "bboxes"), ..., "warning", "bboxes", (1, 1, None), "follows from the masks", True),
     ((*A, "bboxes"), [None], "error", "bboxes", (1, 1, None), "expected a list of 2", True),
@@ -118,7 +121,7 @@ def test_a_mistake_is_found_and_repaired_where_that_is_safe(
     found = [p for p in problems if (p.severity, p.field, (p.video, p.annotation, p.frame)) == (severity, field, place)]
     assert len(found) == 1 and message in found[0].message, [str(problem) for problem in problems]
     assert (found[0].repair is not None) == fixable
-    assert "\n" not in str(found[0])
+    assert "\n" not in str(found[0]) and ": :" not in str(found[0])
     if fixable:
         assert repair(problems) > 0
         assert [str(p) for p in check(data)[1] if p.field == field] == []

@@ -97,6 +97,11 @@ def test_older_annotations_serve_too(archive):
     [
         (lambda root: (root / "ImageSets/2017/val.txt").write_text("\n"), r"val\.txt: names no video"),
         (lambda root: (root / "ImageSets/2017/val.txt").write_text("c"), r"480p/c: no such folder, but .*val\.txt"),
+        (
+            lambda root: (root / "ImageSets/2017/val.txt").write_text("../a"),
+            r"val\.txt, .*'\.\./a' leads out of .*p;",
+        ),
+        (lambda root: (root / "ImageSets/2017/val.txt").write_text("/etc"), r"val\.txt, .*'/etc' leads out of .*p;"),
         (lambda root: (root / "JPEGImages/480p/b/00000.jpg").unlink(), r"480p/b: holds no frame"),
         (
             lambda root: write_label_map(root / "Annotations_unsupervised/480p/a/00000.png", np.ones((3, 4))),

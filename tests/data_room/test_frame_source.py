@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from vis_core.data.frame_base import FrameReader, FrameSource
-from vis_core.data.frame_source import open_video
+from vis_core.data.frame_source import natural_key, open_video
+from vis_core.data.mapper import read_frame
 from vis_core.data.prefetch import prefetch
 from vis_core.errors import DataError
 
@@ -86,6 +87,11 @@ def test_folder_in_natural_order(folder):
     assert open_video(folder, fps=6).fps == 6
 
 
+def test_names_that_go_on_from_others_come_after_them():
+    names = ["clip", "Clip", "clip2", "clip10", "clip10b", "clips"]
+    assert sorted(reversed(names), key=natural_key) == ["Clip", "clip", *names[2:]]
+
+
 def test_list_of_paths_keeps_its_order(folder):
     paths = [str(folder / f"f{t}.png") for t in (3, 0, 11)]
     assert_consistent(open_video(paths), scene(12)[[3, 0, 11]])
@@ -105,6 +111,33 @@ def test_images_become_rgb_upright(tmp_path):
     np.testing.assert_array_equal(open_video(tmp_path / "grey.png")[0], np.repeat(array[..., :1], 3, axis=2))
     Image.fromarray(array).convert("RGBA").save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(open_video(tmp_path / "rgba.png")[0], array)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
+def test_images_of_16_bits_keep_their_upper_8(tmp_path, dtype):
+    values = (scene(1)[0][..., 0].astype(np.uint16) << 8) + 77
+    name = str(tmp_path / ("0.png" if dtype == "<u2" else "0.tif"))
+    Image.fromarray(values.astype(dtype)).save(name)
+    np.testing.assert_array_equal(open_video([name])[0], np.repeat(scene(1)[0][..., :1], 3, axis=2))
+    record = {"height": HEIGHT, "width": WIDTH}
+    np.testing.assert_array_equal(read_frame(name, "BGR", record, "training"), open_video([name])[0], "training")
+
+
+def test_images_whose_values_have_no_known_range(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "0.tif")
+    with pytest.raises(DataError, match=r"0\.tif \(frame 0\): .*its pixels are floating-point numbers"):
+        open_video([str(tmp_path / "0.tif")])[0]
+    Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(tmp_path / "1.tif")
+    with pytest.raises(DataError, match=r"1\.tif \(frame 0\): .*more than 16 bits"):
+        open_video([str(tmp_path / "1.tif")])[0]
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_an_animation_in_an_image_file_is_refused(tmp_path, suffix):
+    first, *others = map(Image.fromarray, scene(3))
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=others)
+    with pytest.raises(DataError, match=rf"a\.{suffix} \(frame 0\): .*an animation of 3 images: save it as \.gif"):
+        open_video(tmp_path / f"a.{suffix}")[0]
 
 
 def test_arrays():
@@ -209,7 +242,7 @@ def test_damaged_video(tmp_path, caplog):
         data[start : start + size] = bytes(size)
     path.write_bytes(data)
 
-    with pytest.raises(DataError, match=rf"{path}: frame 10 cannot be decoded"):
+    with pytest.raises(DataError, match=rf"{path}: frame 10 cannot be decoded.*--skip-bad-frames\) passes"):
         list(open_video(path))
     with pytest.raises(DataError, match="frame 11 cannot be decoded"):
         open_video(path)[11]
@@ -229,14 +262,14 @@ def test_damaged_images(folder, caplog):
         (folder / name).write_bytes((folder / name).read_bytes()[:200])
     (folder / "f6.png").write_bytes(b"")
     source = open_video(folder)
-    with pytest.raises(DataError, match=r"f5\.png \(frame 5\): cannot be read as an image"):
+    with pytest.raises(DataError, match=r"f5\.png \(frame 5\): cannot be read as an image.*--skip-bad-frames\) passes"):
         source[5]
     with pytest.raises(DataError, match=r"f0\.png \(frame 0\)"):
         list(source)
     with caplog.at_level(logging.WARNING):
         tolerant = open_video(folder, skip_bad=True)
         frames = list(tolerant)
-    assert all(f"(frame {t})" in caplog.text for t in (0, 5, 6))
+    assert all(f"(frame {t})" in caplog.text for t in (0, 5, 6)) and "passes over" not in caplog.text
     shown = scene(12)[[1, 1, 2, 3, 4, 4, 4, 7, 8, 9, 10, 11]]
     assert_consistent(tolerant, shown)
     assert_consistent(open_video(folder, skip_bad=True), shown)  # indexing before iterating

@@ -68,6 +68,19 @@ def test_chosen_and_long_videos(tmp_path):
         run("evaluate", results, "--gt", gt, *options)
 
 
+def test_videos_without_a_track_are_told(tmp_path):
+    gt, results = files("medium")
+    entries = json.loads(results.read_text())
+    (tmp_path / "part.json").write_text(json.dumps([entry for entry in entries if entry["video_id"] == 1]))
+    (tmp_path / "videos.json").write_text("[1, 2, 3]")
+    (tmp_path / "first.json").write_text("[1]")
+    args = ["evaluate", tmp_path / "part.json", "--gt", gt, "--json"]
+    told = CliRunner().invoke(app, [str(arg) for arg in (*args, "--videos", tmp_path / "videos.json")])
+    assert "note: 2 of 3 videos have no track" in told.stderr and json.loads(told.stdout)
+    told = CliRunner().invoke(app, [str(arg) for arg in (*args, "--videos", tmp_path / "first.json")])
+    assert "have no track" not in told.stderr
+
+
 def test_strict_by_default():
     gt, results = files("nasty")
     with pytest.raises(DataError):

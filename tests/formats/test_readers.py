@@ -102,8 +102,45 @@ def test_labelme_frames_without_a_json(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a/1.json: not valid json"),
+        ("{", "a/1.json: not valid json"),
+        ('{"shapes": null}', "a/1.json: field 'shapes' is missing"),
+        ("[]", "a/1.json: field 'shapes' is missing"),
+    ],
+)
+def test_labelme_damaged_json_of_a_frame(text, message, tmp_path):
+    labelme(tmp_path / "a", "0", [shape("cat", [[1, 1], [5, 1], [5, 5]])])
+    (tmp_path / "a" / "1.json").write_text(text)
+    labels = read_labels(tmp_path)  # nothing says that it belongs to a frame
+    assert labels.notes[f"json files that are not LabelMe's were left out, {tmp_path / 'a' / '1.json'} the first"] == 1
+    write_frames(tmp_path / "frames" / "a", ["0.jpg", "1.jpg"])
+    refused(tmp_path, message, options=ReadOptions(frames=tmp_path / "frames"))
+    write_frames(tmp_path / "a", ["0.jpg", "1.jpg"])
+    refused(tmp_path, message)
+    (tmp_path / "a" / "1.jpg").unlink()
+    (tmp_path / "a" / "1.json").write_text('{"shapes": null, "imagePath": "f1.jpg"}')
+    refused(tmp_path, "a/1.json: field 'shapes' is missing")
+
+
+def test_labelme_json_and_frame_of_different_names(tmp_path):
+    square = [shape("cat", [[1, 1], [5, 1], [5, 5]])]
+    write_frames(tmp_path / "a", ["0.jpg", "1.jpg", "2.jpg"])
+    labelme(tmp_path / "a", "0", square, imagePath="IMG_7.jpg")  # was renamed
+    labelme(tmp_path / "a", "1", square, imagePath="2.jpg")
+    labels = read_labels(tmp_path)
+    assert labels.videos[0].file_names == ["a/0.jpg", "a/2.jpg"]
+    assert dict(labels.notes) == {
+        "frames that no json names were left out, a/1.jpg the first (--keep-unlabelled keeps them)": 1,
+        "imagePath names a file that is not there: the image of the json's own name was taken": 1,
+    }
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"shapes": [shape(" ", [[1, 1], [5, 1], [5, 5]])]}, "1.json: shape 0: 'label' is empty"),
         ({"imagePath": "../../etc/passwd"}, "leads out of"),
         ({"imagePath": "/etc/passwd"}, "leads out of"),
         ({"shapes": [{"points": []}]}, "shape 0: has no 'label'"),
@@ -279,6 +316,17 @@ def test_coco_video_in_order_of_frame_id_with_polygons_and_boxes(tmp_path):
     np.testing.assert_array_equal(pixels(track, 2), rectangle(2, 3, 8, 9))
     np.testing.assert_array_equal(pixels(track, 0), rectangle(1, 2, 4, 6))
     assert labels.notes["objects have only a box: the box became their mask"] == 1
+
+
+def test_coco_polygons_without_corners_are_noted(tmp_path):
+    seven = [1, 1, 5, 1, 5, 5, 2]
+    beside = annotation(1, segmentation=[[2, 3, 8, 3, 8, 9, 2, 9], seven])
+    labels = read_labels(coco(tmp_path, [beside, annotation(2, segmentation=[seven, [1, 1, 5, 1]])]))
+    (track,) = labels.videos[0].tracks
+    assert sorted(track.masks) == [2], "frames count from the last"
+    np.testing.assert_array_equal(pixels(track, 2), rectangle(2, 3, 8, 9))
+    note = "polygons have less than three corners or an odd number of coordinates and were left out"
+    assert labels.notes[note] == 3
 
 
 def test_ids_from_zero_are_taken_and_numbered_anew(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +18,18 @@ from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
 from vis_core.data.annotation_file import read_annotation_file
 from vis_core.data.extract import extract_frames
-from vis_core.data.formats import FORMATS, ReadOptions, WriteOptions, detect_format, read_labels, write_labels
+from vis_core.data.formats import (
+    FORMATS,
+    ReadOptions,
+    WriteOptions,
+    detect_format,
+    format_named,
+    read_labels,
+    write_labels,
+)
 from vis_core.data.formats.paths import new_folder
 from vis_core.data.shapes import ShapesConfig, generate_shapes
-from vis_core.data.split import part_of, split_videos
+from vis_core.data.split import check_ids, part_of, split_videos
 from vis_core.data.statistics import Statistics, data_statistics
 from vis_core.errors import ConfigError, DataError
 
@@ -57,6 +66,7 @@ def convert(
     copy_frames: Annotated[
         bool, typer.Option("--copy-frames", help="Put the frames beside the labels written (needs --frames).")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a json that is there already.")] = False,
 ) -> None:
     """Convert labels: to the YouTube-VIS json that training reads, or back to the form of another tool.
 
@@ -68,6 +78,8 @@ def convert(
     """
     if copy_frames and frames is None:
         raise ConfigError("--copy-frames needs --frames, the folder to copy from")
+    if out.is_file() and format_named(to_format, "--to").is_file and not force:  # corrected by hand, perhaps
+        raise DataError(f"{out}: exists already; name a new file, or replace it with --force")
     name = from_format or detect_format(source)
     names = [part.strip() for part in classes.split(",") if part.strip()] if classes else None
     labels = read_labels(source, name, ReadOptions(frames, keep_unlabelled, _track), names)
@@ -178,18 +190,19 @@ def split(
         Path | None, typer.Option(help="Folder for train.json and so on; by default beside the json.")
     ] = None,
 ) -> None:
-    """Split a json by video into train.json, val.json (and test.json), every class spread over them.
+    """Split a json by video into train.json, val.json (and test.json), every class spread over them as far as
+    there are videos of it.
 
     Example: vis data split my/all.json --val 0.2 --out my
     """
     if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
         raise ConfigError(f"--val {val:g} --test {test:g}: shares between 0 and 1, and something left for training")
     data = read_annotation_file(json_file, "ytvis")
+    class_names = check_ids(json_file, data)
+    used = _tracks_by_class(data)
     shares = {"train": 1 - val - test, "val": val} | ({"test": test} if test else {})
     try:
         parts = split_videos(data, list(shares.values()), seed)
-    except (KeyError, TypeError):
-        raise DataError(f"{json_file}: ids are missing or do not fit together: vis data check {json_file}") from None
     except DataError as e:
         raise DataError(f"{json_file}: {e}") from None
     folder = json_file.parent if out is None else out
@@ -199,7 +212,12 @@ def split(
             raise DataError(f"{path}: would be overwritten by a part of itself; name another folder with --out")
         part = part_of(data, ids)
         write_json(part, path)
-        print(f"{path}: {len(ids)} videos, {len(part['annotations'])} tracks, {_classes_in(part)}")
+        counts = _tracks_by_class(part)
+        told = ", ".join(f"{class_name} {counts[number]}" for number, class_name in class_names.items())
+        print(f"{path}: {len(ids)} videos, {len(part['annotations'])} tracks, {told}")
+        lacking = [class_names[number] for number in class_names if used[number] and not counts[number]]
+        if lacking:
+            typer.echo(f"note: {path} has no track of {', '.join(lacking)}", err=True)
 
 
 @data_app.command()
@@ -278,12 +296,9 @@ def _write_page(page: str, path: Path) -> None:
     typer.echo(f"page: {path}", err=True)
 
 
-def _classes_in(data: dict) -> str:
-    names = {entry["id"]: entry["name"] for entry in data["categories"]}
-    counts = dict.fromkeys(names, 0)
-    for annotation in data["annotations"]:
-        counts[annotation["category_id"]] += 1
-    return ", ".join(f"{names[number]} {count}" for number, count in counts.items())
+def _tracks_by_class(data: dict) -> Counter:
+    """Number of tracks by category id."""
+    return Counter(entry["category_id"] for entry in data.get("annotations") or [])
 
 
 def _text(statistics: Statistics) -> str:

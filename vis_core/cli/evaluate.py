@@ -14,7 +14,9 @@ import typer
 from vis_core.cli.progress import progress, reading
 from vis_core.errors import DataError
 from vis_core.evaluation import GroundTruth, Results, TrackMetrics, evaluate_splits
+from vis_core.evaluation.checks import trackless_note
 from vis_core.evaluation.hota import evaluate_hota
+from vis_core.json_file import read_json
 
 
 def evaluate(
@@ -51,6 +53,9 @@ def evaluate(
     splits = _splits(ground_truth, videos, long_videos)
     options = {"strict_lengths": not lenient, "strict_entries": not lenient, "workers": workers or os.cpu_count() or 1}
     metrics = _metrics(ground_truth, tracks, splits, boundary, options)
+    note = trackless_note(ground_truth, tracks, ground_truth.videos if splits["all"] is None else splits["all"])
+    if note:
+        print(note, file=sys.stderr)
     content = {"results": str(results), "gt": str(gt)}
     content |= {kind: _content(by_split) for kind, by_split in metrics.items()}
     if hota:
@@ -105,10 +110,7 @@ def _metrics(
 
 def _ids(path: Path) -> list[int]:
     """A json list of video ids."""
-    try:
-        ids = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a json list of video ids ({error})") from None
+    ids = read_json(path)
     if not isinstance(ids, list) or not all(isinstance(video_id, int) for video_id in ids):
         raise DataError(f"{path}: not a json list of video ids")
     return ids

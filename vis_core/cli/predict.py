@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from vis_core.data import FrameSource, open_video
 from vis_core.engine import VideoPredictor
 from vis_core.errors import ConfigError
 from vis_core.evaluation import GroundTruth
+from vis_core.evaluation.ground_truth import Video
 from vis_core.tube import Tube
 from vis_core.visualization.contact_sheet import ContactSheet
 from vis_core.visualization.overlay import OverlayDrawer, one_per_object, readable_scale, write_overlay
@@ -56,7 +58,9 @@ def predict(
     ] = False,
     sheet: Annotated[bool, typer.Option("--sheet", help="Add sheet.jpg: the video in one image.")] = False,
     score_bars: Annotated[bool, typer.Option("--score-bars", help="Draw each frame's score below labels.")] = False,
-    gt: Annotated[Path | None, typer.Option(help="Ground truth in YouTube-VIS form, for --side-by-side.")] = None,
+    gt: Annotated[
+        Path | None, typer.Option(help="Its ground truth (YouTube-VIS form): adds panels, gives the id.")
+    ] = None,
     gt_video: Annotated[int | None, typer.Option(help="The video's id there, where its folder does not tell.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same as --set MODEL.DEVICE=...")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as one json object.")] = False,
@@ -72,12 +76,13 @@ def predict(
     """
     cfg = _config(model, config_file, weights, opts or [], device)
     check_device(cfg)
-    truth = None
+    truth = annotated = None
     if gt is not None:
         annotations = GroundTruth.load(gt)
-        truth = ground_truth_tubes(annotations, video_id_of(annotations, video) if gt_video is None else gt_video)
+        video_id = video_id_of(annotations, video) if gt_video is None else gt_video
+        truth, annotated = ground_truth_tubes(annotations, video_id), annotations.videos[video_id]
     pictures = Pictures(report, sheet, side_by_side or gt is not None, score_bars, truth)
-    summary = segment(cfg, video, out, score, skip_bad_frames, pictures)
+    summary = segment(cfg, video, out, score, skip_bad_frames, pictures, annotated)
     if as_json:
         print(json.dumps(summary, indent=1))
         return
@@ -94,9 +99,11 @@ def segment(
     score: float,
     skip_bad_frames: bool = False,
     pictures: Pictures = Pictures(),
+    annotated: Video | None = None,
 ) -> dict:
     """Run the model of ``cfg`` over ``video`` and write overlay.mp4, results.json, video.json and ``pictures`` into
-    ``out``. Tubes below ``score``, and all but the best of one object, are written but not drawn.
+    ``out``. Tubes below ``score``, and all but the best of one object, are written but not drawn. ``annotated`` is the
+    video's entry in a ground truth.
 
     Returns a summary that json can hold: "tubes" counts all that were written, "shown" the objects drawn.
     """
@@ -108,7 +115,7 @@ def segment(
     with progress("segmenting", len(source)) as advance:
         tubes = predictor(source, on_frame=advance)
     seconds = time.perf_counter() - begin
-    write_results(out, source, tubes, predictor.class_names)
+    write_results(out, source, tubes, predictor.class_names, annotated)
     shown = one_per_object([tube for tube in tubes if tube.score >= score])
     shown = {key: replace(tube, track_id=key) for key, tube in shown.items()}
     with progress("drawing", len(source)) as advance:
@@ -124,20 +131,34 @@ def segment(
     }
 
 
-def write_results(out: Path, source: FrameSource, tubes: list[Tube], class_names: list[str]) -> None:
+def write_results(
+    out: Path, source: FrameSource, tubes: list[Tube], class_names: list[str], annotated: Video | None = None
+) -> None:
     """Write ``results.json`` (YouTube-VIS results form, category ids 1..C) and ``video.json``, which describes the
-    video and the classes in the form of a YouTube-VIS annotation file."""
-    entries = [{**tube.to_json(1, tube.category + 1), "track_id": tube.track_id} for tube in tubes]
+    video and the classes in the form of a YouTube-VIS annotation file.
+
+    The video's id and file names are those of ``annotated``, so that its ground truth evaluates the results; without
+    it, the id is 1.
+    """
+    video_id, file_names = 1, source.file_names
+    if annotated is not None:
+        video_id = annotated.id
+        if len(annotated.file_names) == len(source):
+            file_names = list(annotated.file_names)
+        else:
+            told = f"note: {source.name} has {len(source)} frames, the ground truth's video {video_id} has"
+            print(f"{told} {len(annotated.file_names)} file_names", file=sys.stderr)
+    entries = [{**tube.to_json(video_id, tube.category + 1), "track_id": tube.track_id} for tube in tubes]
     write_json(entries, out / "results.json")
     names = class_names or [str(c) for c in range(max((tube.category for tube in tubes), default=-1) + 1)]
     description = {
         "videos": [
             {
-                "id": 1,
+                "id": video_id,
                 "height": source.height,
                 "width": source.width,
                 "length": len(source),
-                "file_names": [f"{source.name}/{t:05d}.jpg" for t in range(len(source))],
+                "file_names": file_names,
             }
         ],
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(names)],

@@ -9,7 +9,7 @@ import typer
 
 from vis_core.cli.progress import progress, reading
 from vis_core.evaluation import GroundTruth, Results, write_submission
-from vis_core.evaluation.checks import check_submission
+from vis_core.evaluation.checks import check_submission, trackless_note
 
 
 def submit(
@@ -28,8 +28,8 @@ def submit(
     archive = results.with_suffix(".zip") if out is None else out
     with progress("checking", len(tracks.video_ids), "videos") as advance:
         check_submission(ground_truth, tracks, advance)
-    empty = len(ground_truth.videos) - len(tracks.video_ids)
-    if empty:
-        print(f"note: {empty} of {len(ground_truth.videos)} videos have no track")
+    note = trackless_note(ground_truth, tracks, ground_truth.videos)
+    if note:
+        print(note)
     write_submission(results, archive)
     print(f"{len(tracks)} tracks in {len(tracks.video_ids)} videos: {archive}")

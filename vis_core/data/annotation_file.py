@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 
 
 def read_annotation_file(json_file: str | Path, kind: str) -> dict:
@@ -17,13 +17,7 @@ def read_annotation_file(json_file: str | Path, kind: str) -> dict:
         DataError: the file is missing, is not json, or is of the other kind.
     """
     path = Path(json_file)
-    try:
-        with path.open(encoding="utf-8") as f:
-            data = json.load(f)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror})") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: not valid json ({e})") from e
+    data = read_json(path)
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected an object with 'categories', found a {type(data).__name__}")
     wanted, other = ("videos", "images") if kind == "ytvis" else ("images", "videos")

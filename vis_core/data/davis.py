@@ -16,6 +16,7 @@ from PIL import Image
 
 from vis_core.data.label_maps import VOID, read_label_map
 from vis_core.data.masks import box_of_mask
+from vis_core.data.paths import below
 from vis_core.errors import DataError
 from vis_core.tube import encode_masks
 
@@ -54,11 +55,13 @@ def load_davis(folders: DavisFolders) -> list[dict]:
         DataError: a folder or file of the list that is missing or cannot be used.
     """
     try:
-        names = folders.video_list.read_text(encoding="utf-8").split()
+        names = folders.video_list.read_text(encoding="utf-8-sig").split()
     except OSError as e:
         raise DataError(f"{folders.video_list}: cannot be read ({e.strerror})") from e
     if not names:
         raise DataError(f"{folders.video_list}: names no video")
+    for name in names:
+        below(folders.frames, name, str(folders.video_list), "video name")
     records = [_record(folders, name, video_id) for video_id, name in enumerate(names, start=1)]
     logger.info("%s: %d videos, masks from %s", folders.video_list, len(records), folders.masks)
     return records

@@ -17,6 +17,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,11 @@ logger = logging.getLogger(__name__)
 DEFAULT_FPS = 10.0
 PREFETCH_FRAMES = 4
 _MAX_REPORTS = 10
+_WAY_PAST = "; skip_bad=True (vis predict: --skip-bad-frames) passes over such frames"
+
+
+class BrokenFrame(DataError):
+    """A frame that is there, but damaged: ``skip_bad`` is the way past it."""
 
 
 class FrameReader(ABC):
@@ -76,6 +82,11 @@ class FrameSource(Sequence):
         """The reader behind indexing."""
 
     @property
+    def file_names(self) -> list[str]:
+        """Of the frames, below the folder that the video lies in; of a file those that ``vis data frames`` gives."""
+        return [f"{Path(self.name).stem}/{t:05d}.jpg" for t in range(len(self))]
+
+    @property
     def height(self) -> int:
         """Pixels of a frame as shown (rotation applied)."""
         return self._frame_size()[0]
@@ -114,6 +125,8 @@ class FrameSource(Sequence):
                 return self._checked(reader.read(index), index)
             except DataError as e:
                 if not self.skip_bad:
+                    if isinstance(e, BrokenFrame):
+                        raise DataError(f"{e}{_WAY_PAST}") from e
                     raise
                 self._report(e)
                 self._bad.add(index)

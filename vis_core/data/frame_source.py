@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vis_core.errors import DataError
 
-from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, FrameReader, FrameSource
+from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, BrokenFrame, FrameReader, FrameSource
+from .image_pixels import read_rgb
 from .video_file import VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class ImageSource(FrameSource, FrameReader):
-    """Image files as a video, in the order given. EXIF orientation is applied; grey, palette and RGBA become RGB."""
+    """Image files as a video, in the order given, their pixels as :func:`read_rgb` gives them."""
 
     def __init__(self, paths: Sequence[str | Path], name: str, fps: float = DEFAULT_FPS, **options):
         super().__init__(name, fps, **options)
@@ -29,6 +31,10 @@ class ImageSource(FrameSource, FrameReader):
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def file_names(self) -> list[str]:
+        return [f"{path.parent.name}/{path.name}" for path in map(Path, map(os.path.abspath, self.paths))]
+
     def open_reader(self) -> FrameReader:
         return self
 
@@ -38,12 +44,11 @@ class ImageSource(FrameSource, FrameReader):
 
     def read(self, index: int) -> np.ndarray:
         try:
-            with Image.open(self.paths[index]) as image:
-                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return read_rgb(self.paths[index])
         except FileNotFoundError as e:
             raise DataError(f"{self.describe(index)}: file not found") from e
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # what Pillow's decoders raise
-            raise DataError(f"{self.describe(index)}: cannot be read as an image ({e})") from e
+            raise BrokenFrame(f"{self.describe(index)}: cannot be read as an image ({e})") from e
 
     def describe(self, index: int) -> str:
         return f"{self.paths[index]} (frame {index})"
@@ -124,8 +129,7 @@ def _open_path(path: Path, fps: float | None, options: dict) -> FrameSource:
     return VideoFile(path, fps=fps, **options)
 
 
-def natural_key(name: str) -> list:
-    """Sort key under which numbers within names count by value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)] + [
-        name
-    ]
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key under which numbers within names count by value, and a name comes before those that go on from it."""
+    parts = [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]
+    return [*parts, (-2, name)]  # below both kinds of part

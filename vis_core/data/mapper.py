@@ -19,6 +19,7 @@ from vis_core.data.clip_instances import clip_instances
 from vis_core.data.clip_transforms import ClipAugmentation, augment_clip
 from vis_core.data.filtering import annotated_frames
 from vis_core.data.frame_source import open_video
+from vis_core.data.image_pixels import read_rgb
 from vis_core.data.network_frames import NetworkFrames
 from vis_core.data.references import serves_as_reference, shared_reference_frames, visible_by_class
 from vis_core.data.sampling import ClipSampling
@@ -185,7 +186,7 @@ def augmented_clip(
 def read_frame(path: str, image_format: str, record: dict, where: str) -> np.ndarray:
     """Image (H, W, 3) uint8. Raises DataError naming ``path`` and ``where``; also if the size is not the record's."""
     try:
-        image = detection_utils.read_image(path, format=image_format)
+        image = _read_pixels(path, image_format)
     except FileNotFoundError as e:
         raise DataError(f"{path}: file not found ({where})") from e
     except (OSError, SyntaxError, ValueError) as e:  # what Pillow's decoders raise
@@ -196,6 +197,13 @@ def read_frame(path: str, image_format: str, record: dict, where: str) -> np.nda
             f"[{record['height']}, {record['width']}] ({where})"
         )
     return image
+
+
+def _read_pixels(path: str, image_format: str) -> np.ndarray:
+    if image_format not in ("RGB", "BGR"):
+        return detection_utils.read_image(path, format=image_format)
+    frame = read_rgb(path)
+    return frame if image_format == "RGB" else frame[:, :, ::-1]
 
 
 def _image_of_video(record: dict, frame: int) -> dict:

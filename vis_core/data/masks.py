@@ -28,7 +28,12 @@ def checked_mask(where: str, field: str, mask, height: int, width: int) -> Mask 
         isinstance(part, list) and all(isinstance(v, (int, float)) for v in part) for part in mask
     ):
         raise DataError(f"{where}: is neither a run-length mask nor a list of polygons")
-    return [part for part in mask if len(part) % 2 == 0 and len(part) >= 6] or None
+    return [part for part in mask if has_corners(part)] or None
+
+
+def has_corners(polygon: list) -> bool:
+    """Whether a list [x0, y0, x1, y1, ...] has three corners or more, each with both coordinates."""
+    return len(polygon) % 2 == 0 and len(polygon) >= 6
 
 
 def compressed_rle(where: str, rle: dict, height: int, width: int) -> dict:

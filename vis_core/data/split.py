@@ -6,8 +6,33 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from vis_core.data.annotation_file import fail, integer_field, is_key_of, read_annotations, read_categories
 from vis_core.errors import DataError
+
+
+def check_ids(json_file: str | Path, data: dict) -> dict[int, str]:
+    """Class names by category id, once everything that a split goes by fits together.
+
+    Raises DataError naming ``json_file`` and the field: of categories, ids of videos, references of annotations.
+    """
+    names = read_categories(json_file, data)
+    videos: dict[int, dict] = {}
+    for number, entry in enumerate(data["videos"]):
+        where = f"{json_file}: entry {number} of 'videos'"
+        if not isinstance(entry, dict):
+            fail(where, "id", "is missing")
+        video_id = integer_field(where, entry, "id", positive=False)
+        if video_id in videos:
+            fail(f"{json_file}: video {video_id}", "id", "occurs twice")
+        videos[video_id] = entry
+    for entry in read_annotations(json_file, data):
+        where = f"{json_file}: annotation {entry.get('id')}"
+        for field, known, what in (("video_id", videos, "videos"), ("category_id", names, "categories")):
+            if not is_key_of(entry.get(field), known):
+                fail(where, field, f"{entry.get(field)!r} is not among the file's {what}")
+    return names
 
 
 def split_videos(data: dict, shares: Sequence[float], seed: int = 0) -> list[list[int]]:

@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from vis_core.errors import DataError
 
-from .frame_base import DEFAULT_FPS, FrameReader, FrameSource, logger
+from .frame_base import DEFAULT_FPS, BrokenFrame, FrameReader, FrameSource, logger
 from .video_index import VideoIndex, index_video, open_stream, reason
 
 # Decoded frames kept for stepping back and forth; a step back would otherwise decode again from the last keyframe.
@@ -104,7 +104,7 @@ class VideoReader(FrameReader):
                 frame = self._decode_until(index)
         if frame is None:
             cause = f" ({reason(self._last_error)})" if self._last_error else ""
-            raise DataError(f"{self._path}: frame {index} cannot be decoded{cause}")
+            raise BrokenFrame(f"{self._path}: frame {index} cannot be decoded{cause}")
         return self._to_array(frame)
 
     def _seek(self, key: int, timestamp: int | None) -> None:

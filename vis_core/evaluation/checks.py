@@ -34,6 +34,13 @@ class Protocol:
         return len(AREA_RANGES) * (len(OCCLUSION_RANGES) if self.occlusion else 1)
 
 
+def trackless_note(ground_truth: GroundTruth, results: Results, video_ids: Collection[int]) -> str | None:
+    """One line that says how many of these videos have no result, None if there is none: often the wrong ids."""
+    with_track = set(results.video_ids)
+    empty = sum(1 for video_id in video_ids if video_id not in with_track)
+    return f"note: {empty} of {len(video_ids)} videos have no track" if empty else None
+
+
 def known_objects(
     ground_truth: GroundTruth, video_id: int, categories: Collection[int], protocol: Protocol, notes: Counter
 ) -> list[GroundTruthTrack]:

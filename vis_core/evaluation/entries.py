@@ -6,6 +6,7 @@ parsed when their video's turn comes. That keeps memory independent of the file'
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -149,6 +150,8 @@ def scan_file(
     arrays = [np.empty(1024, dtype) for dtype in (np.int64, np.int64, np.bool_, np.int64)]
     try:
         with open(path, "rb") as file:
+            if begin == 0 and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:  # Windows tools write one
+                begin = len(codecs.BOM_UTF8)
             file.seek(begin)
             base = begin
             while end is None or base < end:

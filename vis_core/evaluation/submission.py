@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterable
 
@@ -22,6 +24,14 @@ def write_results(entries: Iterable[dict], path: str | os.PathLike) -> None:
 
 
 def write_submission(results_file: str | os.PathLike, archive: str | os.PathLike) -> None:
-    """Pack a results file, whatever its name, for the public servers; streams, and is atomic."""
-    with replacing(archive) as name, zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.write(results_file, MEMBER)
+    """Pack a results file, whatever its name, for the public servers; streams, and is atomic.
+
+    A byte order mark, which Python's json refuses on a server, is left out.
+    """
+    info = zipfile.ZipInfo.from_file(results_file, MEMBER)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with open(results_file, "rb") as file, replacing(archive) as name, zipfile.ZipFile(name, "w") as packed:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        with packed.open(info, "w") as member:
+            shutil.copyfileobj(file, member)

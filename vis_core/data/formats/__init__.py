@@ -2,7 +2,7 @@
 
 from .convert import read_labels, write_labels
 from .labels import Labels, ReadOptions, Track, Video, WriteOptions
-from .registry import FORMATS, detect_format
+from .registry import FORMATS, detect_format, format_named
 
 __all__ = [
     "FORMATS",
@@ -12,6 +12,7 @@ __all__ = [
     "Video",
     "WriteOptions",
     "detect_format",
+    "format_named",
     "read_labels",
     "write_labels",
 ]

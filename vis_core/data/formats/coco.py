@@ -18,9 +18,11 @@ from vis_core.data.formats.paths import has_list
 from vis_core.data.formats.regions import annotation_rle, box_rle
 from vis_core.data.formats.ytvis import category_entries, class_ids
 from vis_core.data.frame_source import natural_key
+from vis_core.data.masks import has_corners
 from vis_core.errors import DataError
 
 _TRACK_FIELDS = ("instance_id", "track_id", "object_id", "tracking_id")
+_CORNERS_NOTE = "polygons have less than three corners or an odd number of coordinates and were left out"
 _BOX_NOTE = "objects have only a box: the box became their mask"
 
 
@@ -172,8 +174,13 @@ def _track_id(where: str, annotation: dict) -> int:
 
 
 def _mask(where: str, annotation: dict, video: Video, labels: Labels):
-    if annotation.get("segmentation"):
-        return annotation_rle(where, "segmentation", annotation["segmentation"], video.height, video.width)
+    mask = annotation.get("segmentation")
+    if mask:
+        if isinstance(mask, list):  # many files hold such, and nobody can see them
+            whole = [part for part in mask if not isinstance(part, list) or has_corners(part)]
+            labels.notes[_CORNERS_NOTE] += len(mask) - len(whole)
+            mask = whole
+        return annotation_rle(where, "segmentation", mask, video.height, video.width)
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         fail(where, "segmentation", "is missing, and so is 'bbox'")

@@ -20,18 +20,19 @@ from vis_core.data.formats.labels import Labels, ReadOptions, Track, Video, Writ
 from vis_core.data.formats.paths import (
     by_folder,
     copy_frame,
+    has_field,
     has_list,
     image_size,
     list_files,
     list_images,
     new_file,
-    read_json,
     relative_name,
 )
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.frame_source import natural_key
 from vis_core.data.paths import inside
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 from vis_core.tube import RLE, decode_mask
 
 _VERSION = "5.4.1"
@@ -47,12 +48,18 @@ def detect(source: Path) -> bool:
 
 def read(source: Path, options: ReadOptions) -> Labels:
     """Every folder below ``source`` with label files is a video. Raises DataError naming file and shape."""
-    files = [path for path in list_files(source, (".json",), recursive=True) if has_list(path, "shapes")]
+    files, others = _label_files(source, options)
     if not files:
         raise DataError(f"{source}: no LabelMe json below it (<video>/<frame>.json with 'shapes')")
     labels = Labels(frames=options.frames or source)
+    unlabelled: list[str] = []
     for folder, frames in options.track(list(by_folder(files).items()), "videos"):
-        labels.videos.append(_read_video(source, folder, frames, labels, options))
+        labels.videos.append(_read_video(source, folder, frames, labels, options, unlabelled))
+    if unlabelled:
+        note = f"frames that no json names were left out, {unlabelled[0]} the first (--keep-unlabelled keeps them)"
+        labels.notes[note] = len(unlabelled)
+    if others:
+        labels.notes[f"json files that are not LabelMe's were left out, {others[0]} the first"] = len(others)
     sidecar.restore(labels, sidecar.load(source))
     return labels
 
@@ -82,18 +89,36 @@ def _key(label: str, group: int | None) -> str:
     return label if group is None else f"{label}#{group}"
 
 
-def _read_video(source: Path, folder: Path, files: list[Path], labels: Labels, options: ReadOptions) -> Video:
+def _label_files(source: Path, options: ReadOptions) -> tuple[list[Path], list[Path]]:
+    """The json files below ``source`` that belong to frames, damaged ones too, and those that have nothing to do with
+    LabelMe: no shapes, no imagePath, and no image of their name."""
+    files, others = [], []
+    for folder, paths in by_folder(list_files(source, (".json",), recursive=True)).items():
+        places = [folder] if options.frames is None else [folder, options.frames / folder.relative_to(source)]
+        stems = {image.stem for place in places for image in list_images(place)}
+        for path in paths:
+            if has_list(path, "shapes") or path.stem in stems or has_field(path, "imagePath"):
+                files.append(path)
+            elif path != source / sidecar.NAME:
+                others.append(path)
+    return files, others
+
+
+def _read_video(
+    source: Path, folder: Path, files: list[Path], labels: Labels, options: ReadOptions, unlabelled: list[str]
+) -> Video:
+    """Adds to ``unlabelled`` the frames that are left out because no json names them."""
     contents = {path: _content(path) for path in files}
-    image_names = {path: _image_name(source, path, content) for path, content in contents.items()}
+    image_names = {path: _image_name(source, path, content, labels, options) for path, content in contents.items()}
     frames: dict[str, Path | None] = {name: path for path, name in image_names.items()}
     if len(frames) < len(files):
         raise DataError(f"{folder}: two json files name the same imagePath")
-    unlabelled = {relative_name(path, source) for path in list_images(folder)} - frames.keys()
+    unnamed = [name for name in (relative_name(path, source) for path in list_images(folder)) if name not in frames]
     if options.keep_unlabelled:
-        frames |= dict.fromkeys(unlabelled)
+        frames |= dict.fromkeys(unnamed)
         frames = {name: frames[name] for name in sorted(frames, key=natural_key)}
     else:
-        labels.notes["frames without a json were left out (--keep-unlabelled keeps them)"] += len(unlabelled)
+        unlabelled.extend(unnamed)
     height, width = _size(source, files[0], contents[files[0]], image_names[files[0]], options)
     tracks: dict[str, Track] = {}
     for t, path in enumerate(frames.values()):
@@ -114,16 +139,21 @@ def _content(path: Path) -> dict:
     return content
 
 
-def _image_name(source: Path, path: Path, content: dict) -> str:
-    """The frame's name relative to ``source``."""
+def _image_name(source: Path, path: Path, content: dict, labels: Labels, options: ReadOptions) -> str:
+    """The frame's name relative to ``source``: what imagePath says, unless only an image of the json's name is there
+    (frames that were renamed together with their jsons)."""
+    beside = [image for image in list_images(path.parent) if image.stem == path.stem]
     named = content.get("imagePath")
     if not named:
-        beside = [image for image in list_images(path.parent) if image.stem == path.stem]
         return relative_name(beside[0] if beside else path.with_suffix(".jpg"), source)
     image, root = (path.parent / str(named).replace("\\", "/")).resolve(), source.resolve()
     if not image.is_relative_to(root):
         raise DataError(f"{path}: imagePath '{named}' leads out of {source}; only files below it are touched")
-    return relative_name(image, root)
+    name = relative_name(image, root)
+    if beside and not image.exists() and not inside(options.frames or source, name, str(path)).exists():
+        labels.notes["imagePath names a file that is not there: the image of the json's own name was taken"] += 1
+        return relative_name(beside[0], source)
+    return name
 
 
 def _size(source: Path, path: Path, content: dict, image_name: str, options: ReadOptions) -> tuple[int, int]:
@@ -140,6 +170,8 @@ def _add_shapes(path: Path, shapes: list, t: int, size: tuple[int, int], tracks:
         where = f"{path}: shape {number}"
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
             raise DataError(f"{where}: has no 'label'")
+        if not shape["label"].strip():
+            raise DataError(f"{where}: 'label' is empty")
         label, group = shape["label"], shape.get("group_id")
         if group is not None and (not isinstance(group, int) or isinstance(group, bool)):
             raise DataError(f"{where}: group_id {group!r} is not a number")

@@ -19,12 +19,12 @@ from vis_core.data.formats.paths import (
     list_files,
     list_images,
     new_file,
-    read_json,
     relative_name,
 )
 from vis_core.data.formats.regions import annotation_rle
 from vis_core.data.paths import inside
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 from vis_core.tube import encode_masks
 
 _STEP = 4  # frames of the video between two labelled ones

@@ -101,7 +101,7 @@ def _is_mots_line(path: Path) -> bool:
 def _read_text(path: Path, labels: Labels) -> tuple[Masks, tuple[int, int] | None]:
     masks: Masks = {}
     size = None
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         where, parts = f"{path}: line {number}", line.split()

@@ -18,12 +18,12 @@ from vis_core.data.formats.paths import (
     list_files,
     list_images,
     new_file,
-    read_json,
     relative_name,
 )
 from vis_core.data.formats.regions import label_map, masks_of_map
 from vis_core.data.label_maps import VOID, read_label_map, write_label_map
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 
 _FOLDERS = ("Annotations_unsupervised", "Annotations")
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")

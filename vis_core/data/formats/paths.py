@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
 import shutil
@@ -62,21 +61,20 @@ def image_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: cannot be read as an image ({e})") from None
 
 
-def read_json(path: Path) -> object:
-    """Contents of a json file. Raises DataError if there is none or it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror})") from None
-    except (ValueError, RecursionError) as e:
-        raise DataError(f"{path}: not valid json ({e})") from None
-
-
 def has_list(path: Path, field: str) -> bool:
     """Whether a json file has a list under ``field``, found without parsing it."""
+    return _holds(path, rb'"%s"\s*:\s*\[' % field.encode())
+
+
+def has_field(path: Path, field: str) -> bool:
+    """Whether a json file, which may be damaged, has a ``field``."""
+    return _holds(path, rb'"%s"\s*:' % field.encode())
+
+
+def _holds(path: Path, pattern: bytes) -> bool:
     try:
         with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return re.search(rb'"%s"\s*:\s*\[' % field.encode(), content) is not None
+            return re.search(pattern, content) is not None
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
 

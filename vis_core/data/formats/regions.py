@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pycocotools.mask as coco_mask
 
+from vis_core.data.annotation_file import fail
 from vis_core.data.masks import checked_mask
 from vis_core.errors import DataError
 from vis_core.tube import RLE, decode_mask, encode_masks
@@ -71,13 +72,16 @@ def mask_rle(mask: np.ndarray) -> RLE | None:
 def annotation_rle(where: str, field: str, mask, height: int, width: int) -> RLE | None:
     """RLE of a mask in any spelling of COCO's (run lengths as text or list, polygons), None if it is empty.
 
-    Raises DataError for anything else.
+    Raises DataError for anything else, also for a polygon that training would leave out.
     """
-    mask = checked_mask(where, field, mask, height, width)
+    checked = checked_mask(where, field, mask, height, width)
     if isinstance(mask, list):
-        parts = [polygon_rle(np.reshape(part, (-1, 2)), height, width, where) for part in mask]
+        if len(checked or []) < len(mask):
+            fail(where, field, "a polygon needs an even number of coordinates, at least 6")
+        field_of = f"{where}, field '{field}'"
+        parts = [polygon_rle(np.reshape(part, (-1, 2)), height, width, field_of) for part in mask]
         return union([part for part in parts if part])
-    return None if mask is None else as_rle(mask)
+    return None if checked is None else as_rle(checked)
 
 
 def as_rle(rle: dict) -> RLE | None:

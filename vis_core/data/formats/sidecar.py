@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from vis_core.data.formats.labels import Labels
-from vis_core.data.formats.paths import read_json
 from vis_core.errors import DataError
+from vis_core.json_file import read_json
 
 NAME = "vis.json"
 _VIDEO_FIELDS = ("id", "height", "width", "file_names")

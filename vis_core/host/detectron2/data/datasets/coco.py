@@ -85,7 +85,7 @@ def load_coco_json(
         One record per image, ordered by image id: file_name, height, width, image_id, annotations. Instances without
         any valid polygon are left out.
     """
-    with open(PathManager.get_local_path(json_file)) as f:
+    with open(PathManager.get_local_path(json_file), encoding="utf-8-sig") as f:
         content = json.load(f)
     id_map = None if dataset_name is None else _set_category_metadata(dataset_name, content.get("categories", []))
     annotations = content.get("annotations", [])
