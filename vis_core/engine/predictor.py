@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video, register_custom
 from vis_core.data.frame_stream import FrameStream
+from vis_core.engine.build import config_errors
 from vis_core.engine.latency import Latency
 from vis_core.errors import CheckpointError, ConfigError, VisError
 from vis_core.tube import Tube
@@ -46,14 +47,15 @@ class VideoPredictor:
             cfg: a config, or the alias of a model (``vis model list``) whose weights are in their place.
 
         Raises CheckpointError if no weights are named or there, or if they do not fill the whole model; ConfigError
-        for an unknown alias.
+        for an unknown alias, or a part of the model that is not known.
         """
         if isinstance(cfg, str):
             cfg = _config_of(cfg)
         if not cfg.MODEL.WEIGHTS:
             raise CheckpointError("no weights given: name a file with MODEL.WEIGHTS (vis predict: --weights)")
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
+        with config_errors(self.cfg):
+            self.model = build_model(self.cfg).eval()
         VideoCheckpointer(self.model, require_all=True).load(cfg.MODEL.WEIGHTS)
         register_custom(cfg)
         names = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN

@@ -19,9 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.data import build_test_loader, build_train_loader
+from vis_core.engine.build import config_errors
 from vis_core.engine.classes import check_num_classes
 from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
+from vis_core.engine.schedule import check_schedule
 from vis_core.engine.train_loop import build_train_loop
 from vis_core.errors import ConfigError
 from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
@@ -85,8 +87,20 @@ class VideoTrainer(DefaultTrainer):
         self.seed = state_dict["seed"]
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of ``MODEL.META_ARCHITECTURE``. Raises ConfigError if it, or a part of it, is not known."""
+        with config_errors(cfg):
+            return super().build_model(cfg)
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer):
+        """Detectron2's schedule. Raises ConfigError for one that cannot be."""
+        check_schedule(cfg)
+        return super().build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0):
