@@ -113,5 +113,5 @@ def test_steps_beyond_the_end_are_allowed():
 
 
 def test_the_trainer_checks_the_schedule():
-    with pytest.raises(ConfigError, match="SOLVER.MAX_ITER"):
+    with pytest.raises(ConfigError, match=r"SOLVER\.MAX_ITER"):
         VideoTrainer.build_lr_scheduler(merge_config(projects.default_config(), opts=["SOLVER.MAX_ITER", "0"]), None)

@@ -6,6 +6,8 @@ import inspect
 import logging
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from detectron2.config import CfgNode
@@ -25,7 +27,7 @@ from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
 from vis_core.engine.schedule import check_schedule
 from vis_core.engine.train_loop import build_train_loop
-from vis_core.errors import ConfigError
+from vis_core.errors import ConfigError, VisError
 from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
 
 
@@ -59,7 +61,11 @@ class VideoTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def train(self):
-        """Train from ``start_iter`` to ``SOLVER.MAX_ITER``, evaluating and saving on the way."""
+        """Train from ``start_iter`` to ``SOLVER.MAX_ITER``, evaluating and saving on the way.
+
+        Raises ConfigError for a data set or a number of classes that does not fit, and when the loss is no longer
+        finite; what was saved until then stays.
+        """
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.SEED = self.seed
@@ -67,7 +73,18 @@ class VideoTrainer(DefaultTrainer):
         model = self._trainer.model
         check_num_classes(cfg, model.module if isinstance(model, DistributedDataParallel) else model)
         self.check_test_sets(cfg)
-        return super().train()
+        with without_tracebacks():
+            return super().train()
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except FloatingPointError as e:
+            amp = ", or turn SOLVER.AMP off" if self.cfg.SOLVER.AMP.ENABLED else ""
+            raise ConfigError(
+                f"SOLVER.BASE_LR: the training diverged at iteration {self.iter} ({str(e).rstrip('.')}); try less than "
+                f"{self.cfg.SOLVER.BASE_LR:g}, or a longer SOLVER.WARMUP_ITERS{amp}"
+            ) from e
 
     def check_test_sets(self, cfg: CfgNode) -> None:
         """Raise what is wrong with ``DATASETS.TEST`` (a name, its files) now rather than after the training."""
@@ -125,6 +142,21 @@ class VideoTrainer(DefaultTrainer):
         if evaluator_type == "coco":
             return COCOEvaluator(dataset_name, output_dir=output_folder)
         raise ConfigError(f"DATASETS.TEST: no evaluator for '{dataset_name}' (its evaluator_type is {evaluator_type})")
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Detectron2's training loop logs the traceback of an error, also of one that the caller says in one line."""
+
+    def is_a_defect(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], VisError))
+
+    logger = logging.getLogger("detectron2.engine.train_loop")
+    logger.addFilter(is_a_defect)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_a_defect)
 
 
 def wrap_distributed(model: nn.Module) -> nn.Module:
