@@ -17,5 +17,9 @@ class DataError(VisError):
     """A video, frame, annotation or results file that cannot be used."""
 
 
+class FrameError(DataError):
+    """A single frame of a video that cannot be used, where its neighbour might stand in for it."""
+
+
 class CheckpointError(VisError):
     """A weights file that cannot be read or does not fit the model."""

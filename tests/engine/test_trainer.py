@@ -146,7 +146,9 @@ def test_a_diverged_training_says_so_in_one_line_and_keeps_its_checkpoints(tmp_p
                 next(self.trainer.model.parameters()).data.fill_(float("nan"))
 
     monkeypatch.setattr("vis_core.engine.trainer.IterationSeed", Diverging)
-    with pytest.raises(ConfigError, match=r"SOLVER\.BASE_LR: the training diverged at iteration 3 .* less than 0\.01"):
+    with pytest.raises(
+        ConfigError, match=r"SOLVER\.BASE_LR: the training diverged at iteration 3 .* try less than 0\.01"
+    ):
         train(cfg)
     assert (tmp_path / "model_0000001.pth").is_file()
     assert "Traceback" not in caplog.text

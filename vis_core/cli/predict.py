@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 from detectron2.config import CfgNode
 
-from vis_core.atomic import write_json
+from vis_core.atomic import make_folder, write_json
 from vis_core.cli.progress import progress
 from vis_core.config import check_device, merge_config
 from vis_core.data import FrameSource, open_video
 from vis_core.engine import VideoPredictor
-from vis_core.errors import ConfigError
+from vis_core.errors import ConfigError, FrameError
 from vis_core.evaluation import GroundTruth
 from vis_core.tube import Tube
 from vis_core.visualization.contact_sheet import ContactSheet
@@ -77,7 +77,10 @@ def predict(
         annotations = GroundTruth.load(gt)
         truth = ground_truth_tubes(annotations, video_id_of(annotations, video) if gt_video is None else gt_video)
     pictures = Pictures(report, sheet, side_by_side or gt is not None, score_bars, truth)
-    summary = segment(cfg, video, out, score, skip_bad_frames, pictures)
+    try:
+        summary = segment(cfg, video, out, score, skip_bad_frames, pictures)
+    except FrameError as e:
+        raise FrameError(f"{e}; --skip-bad-frames goes on without it") from e
     if as_json:
         print(json.dumps(summary, indent=1))
         return
@@ -99,10 +102,15 @@ def segment(
     ``out``. Tubes below ``score``, and all but the best of one object, are written but not drawn.
 
     Returns a summary that json can hold: "tubes" counts all that were written, "shown" the objects drawn.
+
+    Raises ConfigError if ``out`` is the folder of the frames; DataError for a video that cannot be read, or where
+    ``out`` cannot be written to.
     """
     source = open_video(video, skip_bad=skip_bad_frames)
+    if video.is_dir() and out.resolve() == video.resolve():
+        raise ConfigError(f"{out}: holds the video's frames, to which the pictures written there would be added")
+    make_folder(out)
     predictor = VideoPredictor(cfg)
-    out.mkdir(parents=True, exist_ok=True)
 
     begin = time.perf_counter()
     with progress("segmenting", len(source)) as advance:

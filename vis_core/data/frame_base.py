@@ -3,7 +3,8 @@
 A frame is a uint8 array (H, W, 3), RGB. Sources are lazy: a frame is read when it is asked for, and iterating reads a
 few frames ahead in a thread, so memory does not grow with the length of the video.
 
-Broken input raises a DataError that names file and frame. With ``skip_bad`` it is a warning instead, and:
+Broken input raises a DataError that names file and frame, a FrameError where ``skip_bad`` would help. With that it is
+a warning instead, and:
 
 * a single frame that cannot be read shows the last good frame (at the start: the first good one), so that every
   index keeps meaning the same moment;
@@ -20,7 +21,7 @@ from contextlib import closing
 
 import numpy as np
 
-from vis_core.errors import DataError
+from vis_core.errors import DataError, FrameError
 
 from .prefetch import prefetch
 
@@ -114,7 +115,7 @@ class FrameSource(Sequence):
                 return self._checked(reader.read(index), index)
             except DataError as e:
                 if not self.skip_bad:
-                    raise
+                    raise FrameError(str(e)) from e
                 self._report(e)
                 self._bad.add(index)
         if last_good is not None:

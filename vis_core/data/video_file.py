@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vis_core.errors import DataError
+from vis_core.errors import DataError, FrameError
 
 from .frame_base import DEFAULT_FPS, FrameReader, FrameSource, logger
 from .video_index import VideoIndex, index_video, open_stream, reason
@@ -45,7 +45,7 @@ class VideoFile(FrameSource):
         self.fps = fps or self.index.fps or DEFAULT_FPS
         if self.index.truncated:
             if not self.skip_bad:
-                raise DataError(f"{path}: frame {len(self)}: {self.index.truncated}")
+                raise FrameError(f"{path}: frame {len(self)}: {self.index.truncated}")
             logger.warning("%s: %s; the %d frames before are used", path, self.index.truncated, len(self))
         self._local = threading.local()  # decoders cannot be shared by threads, nor survive a fork
 

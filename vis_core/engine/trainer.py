@@ -80,10 +80,10 @@ class VideoTrainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as e:
-            amp = ", or turn SOLVER.AMP off" if self.cfg.SOLVER.AMP.ENABLED else ""
+            amp = ", or SOLVER.AMP.PRECISION bfloat16" if self.cfg.SOLVER.AMP.ENABLED else ""
             raise ConfigError(
-                f"SOLVER.BASE_LR: the training diverged at iteration {self.iter} ({str(e).rstrip('.')}); try less than "
-                f"{self.cfg.SOLVER.BASE_LR:g}, or a longer SOLVER.WARMUP_ITERS{amp}"
+                f"SOLVER.BASE_LR: the training diverged at iteration {self.iter} (infinite or NaN values); try less "
+                f"than {self.cfg.SOLVER.BASE_LR:g}, or a longer SOLVER.WARMUP_ITERS{amp}"
             ) from e
 
     def check_test_sets(self, cfg: CfgNode) -> None:
