@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, even if the process is killed while it writes."""
+"""Files that appear whole or not at all, even if the process is killed while it writes; and their folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vis_core.errors import DataError
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Make the folder of a result before the work for it begins. Raises DataError if nothing can be written to it."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{path}: the folder cannot be made ({e.strerror or e})") from e
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: the folder cannot be written to")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A method adds its own keys in ``projects/<method>/config.py``; ``projects.defaul
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import yaml
 from detectron2.config import CfgNode as CN
 
 from vis_core.errors import ConfigError
+
+# Keys that may be empty and hold names.
+_NAME_KEYS = ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS")
 
 
 def add_vis_config(cfg: CN) -> None:
@@ -163,44 +167,111 @@ def _add_test_keys(cfg: CN) -> None:
 def merge_config(cfg: CN, config_file: str | Path | None = None, opts: list[str] | None = None) -> CN:
     """Merge a yaml file (with its ``_BASE_`` files) and ``KEY VALUE`` pairs into ``cfg``, in place; returns it.
 
+    A value is written as in Python: ``3``, ``(1, 2)``, ``('a', 'b')``, or a plain name. Where a key takes several
+    names, a plain one (``DATASETS.TEST my_val``) means a tuple of it alone.
+
     Raises:
         ConfigError: for a missing file, broken yaml, an unknown key (with the nearest known one) or a wrong type.
     """
-    known = _leaf_names(cfg)
+    known = leaves(cfg)
     if config_file:
         path = Path(config_file)
         if not path.is_file():
             raise ConfigError(f"config file not found: {path}")
+        _check_file(path, cfg)
         try:
             cfg.merge_from_file(str(path), allow_unsafe=False)
         except KeyError as e:
             raise ConfigError(f"{path}: {_unknown_key(e, known)}") from e
-        except yaml.YAMLError as e:
-            raise ConfigError(f"{path}: not valid yaml: {' '.join(str(e).split())}") from e
         except (ValueError, AssertionError, OSError) as e:
             raise ConfigError(f"{path}: {' '.join(str(e).split())}") from e
     opts = opts or []
     if len(opts) % 2:
         raise ConfigError(f"options must come as KEY VALUE pairs, got an odd number: {' '.join(opts)}")
     for key, value in zip(opts[::2], opts[1::2]):
-        try:
-            cfg.merge_from_list([key, value])
-        except (KeyError, AssertionError) as e:
-            raise ConfigError(_unknown_key(KeyError(key), known)) from e
-        except ValueError as e:
-            raise ConfigError(f"{key} {value}: {' '.join(str(e).split())}") from e
+        if key not in known:
+            raise ConfigError(_unknown_key(KeyError(key), known))
+        _merge_option(cfg, key, value, known[key])
     return cfg
 
 
-def _leaf_names(node: CN, prefix: str = "") -> list[str]:
-    names = []
+def _check_file(path: Path, cfg: CN, readers: tuple[Path, ...] = ()) -> None:
+    """Check that a file, and all that its ``_BASE_`` leads to, is yaml of the sections that ``cfg`` has.
+
+    Args:
+        path: the file.
+        cfg: the config that it is to be merged into.
+        readers: the files whose ``_BASE_`` led here.
+
+    Raises ConfigError naming the file: not there, broken yaml, no sections, or a loop of ``_BASE_``.
+    """
+    content = _read(path)
+    _check_section(path, content, cfg, "")
+    bases = content.get("_BASE_", [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: _BASE_: expected the path of a config file, found {base}")
+        if base.startswith(("http://", "https://")):
+            continue
+        base_file = path.parent / Path(base).expanduser()
+        if base_file.resolve() in [file.resolve() for file in (*readers, path)]:
+            raise ConfigError(f"{path}: _BASE_: {base} leads back to a file that is being read")
+        if not base_file.is_file():
+            raise ConfigError(f"{path}: _BASE_: no such file: {base_file}")
+        _check_file(base_file, cfg, (*readers, path))
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path}: not valid yaml: {' '.join(str(e).split())}") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read ({e})") from e
+    if content is None:
+        raise ConfigError(f"{path}: the file is empty")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections (MODEL: ...), found {type(content).__name__}")
+    return content
+
+
+def _check_section(path: Path, content: dict, section: CN | None, name: str) -> None:
+    """``section``: the config's own; None where it has none of this name."""
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: {name}{key}: a key has to be a text")
+        known = section.get(key) if section is not None else None
+        known = known if isinstance(known, CN) else None
+        if isinstance(value, dict):
+            _check_section(path, value, known, f"{name}{key}.")
+        elif known is not None:
+            raise ConfigError(f"{path}: {name}{key}: a section, which needs keys below it; found {value}")
+
+
+def _merge_option(cfg: CN, key: str, value: str, current: object) -> None:
+    several = isinstance(current, (tuple, list))
+    names = key in _NAME_KEYS or (several and current and all(isinstance(item, str) for item in current))
+    plain_name = re.fullmatch(r"[^\W\d][\w./-]*", str(value)) and str(value) not in ("None", "True", "False")
+    try:
+        cfg.merge_from_list([key, (value,) if names and plain_name else value])
+    except ValueError as e:
+        example = "('a', 'b')" if names else "(1, 2)"
+        reason = f'takes several values, written as "{example}"' if several else " ".join(str(e).split())
+        raise ConfigError(f"{key} {value}: {reason}") from e
+
+
+def leaves(node: CN, prefix: str = "") -> dict[str, object]:
+    """All values below a node by their full key; ``prefix`` is the node's own, with a dot."""
+    found = {}
     for key, value in node.items():
-        names += _leaf_names(value, f"{prefix}{key}.") if isinstance(value, CN) else [prefix + key]
-    return names
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, CN) else {prefix + key: value}
+    return found
 
 
-def _unknown_key(error: KeyError, known: list[str]) -> str:
+def _unknown_key(error: KeyError, known: Collection[str]) -> str:
     key = str(error.args[0]).removeprefix("Non-existent config key: ").strip()
+    if any(name.startswith(f"{key}.") for name in known):
+        return f"{key} is a section: a key below it is needed"
     close = difflib.get_close_matches(key, known, n=1)
     return f"unknown config key {key}" + (f" (did you mean {close[0]}?)" if close else "")
 

@@ -17,5 +17,9 @@ class DataError(VisError):
     """A video, frame, annotation or results file that cannot be used."""
 
 
+class FrameError(DataError):
+    """Frames that are damaged or cut off: ``skip_bad`` (``--skip-bad-frames``) is the way past them."""
+
+
 class CheckpointError(VisError):
     """A weights file that cannot be read or does not fit the model."""

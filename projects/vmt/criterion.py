@@ -112,6 +112,8 @@ class ClipCriterion:
             boxes: (B, T, Q, 4) float32.
             targets, matches: of B clips.
             total: number of objects, see :func:`vis_core.modeling.set_prediction.mean_num_objects`.
+
+        Raises FloatingPointError for NaN boxes, which say that the training has diverged.
         """
         classes = torch.zeros_like(logits)
         for row, target, (queries, objects) in zip(classes, targets, matches):
@@ -119,6 +121,8 @@ class ClipCriterion:
         predicted = torch.cat(
             [clip[:, queries.to(clip.device)].transpose(0, 1) for clip, (queries, _) in zip(boxes, matches)]
         )
+        if predicted.isnan().any():  # the loss below would call them bad boxes
+            raise FloatingPointError("the decoder predicted NaN boxes: training has diverged")
         wanted = torch.cat(
             [target.boxes[objects.to(target.boxes.device)] for target, (_, objects) in zip(targets, matches)]
         )

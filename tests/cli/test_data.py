@@ -82,7 +82,7 @@ def test_check_tells_repairs_and_ends_with_a_status(own):
         entry["id"] = number + 1
     content["annotations"][0]["areas"][0] = 1
     own.write_text(json.dumps(content))
-    assert "1 warnings, 1 of them fixable (--fix); frames were not looked at" in ok("check", own).output
+    assert "1 warning, 1 of them fixable (--fix); frames were not looked at" in ok("check", own).output
     content["annotations"][0]["category_id"] = 77
     own.write_text(json.dumps(content))
     result = vis("check", own, "--json")
@@ -91,7 +91,7 @@ def test_check_tells_repairs_and_ends_with_a_status(own):
     assert (report["errors"], report["warnings"]) == (1, 1)
     assert report["problems"][0]["field"] == "category_id" and report["problems"][0]["annotation"] == 1
     result = vis("check", own, "--fix")
-    assert result.exit_code == 1 and "1 errors, 0 warnings, 1 repaired" in result.output
+    assert result.exit_code == 1 and "1 error, 0 warnings, 1 repaired" in result.output
     assert json.loads((own.parent / "all.json.bak").read_text()) == content
     fixed = json.loads(own.read_text())
     assert fixed["annotations"][0]["areas"][0] != 1

@@ -18,3 +18,11 @@ def test_demo_leaves_what_it_says(tmp_path):
     assert "shapesvis" in (tmp_path / "report.html").read_text()
     assert len(open_video(tmp_path / "prediction" / "overlay.mp4")) == 20
     assert "AP50" in result.output
+
+
+@pytest.mark.slow
+def test_demo_without_training_evaluates_the_shipped_weights(tmp_path):
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--iterations", "0"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "report.html").is_file() and (tmp_path / "prediction" / "overlay.mp4").is_file()
+    assert not list(tmp_path.glob("*.pth"))

@@ -56,6 +56,10 @@ def folder(tmp_path_factory):
     (path / "damaged").mkdir()
     cv2.imwrite(str(path / "damaged" / "0.jpg"), np.full((64, 96, 3), 90, np.uint8))
     (path / "damaged" / "1.jpg").write_text("no picture")
+    (path / "frames").mkdir()
+    (path / "frames" / "0.jpg").write_bytes((path / "damaged" / "0.jpg").read_bytes())
+    (path / "empty.yaml").write_text("")
+    (path / "loop.yaml").write_text("_BASE_: loop.yaml")
     (path / "broken.mp4").write_bytes((path / "my.mp4").read_bytes()[:-20])
     coco = {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1}], "categories": [{"id": 1, "name": "a"}]}
     (path / "coco.json").write_text(json.dumps(coco))

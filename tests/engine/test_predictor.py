@@ -163,3 +163,34 @@ def test_latency_does_not_grow():
         pass
     assert latency.count == 2 * RECENT and len(latency._recent) == RECENT and not latency._arrivals
     assert Latency().summary()["median"] == 0
+
+
+def test_the_number_of_a_camera_is_refused_with_what_to_do(predictor):
+    for use in (predictor, predictor.stream):
+        with pytest.raises(DataError, match=r"video 0: .* cv2\.VideoCapture"):
+            use(0)
+
+
+def test_frames_as_opencv_gives_them(predictor):
+    """Turned from BGR by a view, as the example of a camera does it."""
+    frames = list(moving(3))
+    for keep_size in (False, True):
+        if keep_size:
+            predictor.cfg.INPUT.MIN_SIZE_TEST = 0
+        turned = predictor(frame[..., ::-1].copy()[..., ::-1] for frame in frames)
+        assert turned == predictor(frames)
+
+
+@pytest.mark.parametrize(("key", "value"), [("INPUT.MIN_SIZE_TEST", -5), ("INPUT.MAX_SIZE_TEST", 0)])
+def test_sizes_that_no_image_has(predictor, key, value):
+    predictor.cfg.merge_from_list([key, value])
+    with pytest.raises(ConfigError, match=f"{key}: {value}, but a size"):
+        predictor(list(moving(1)))
+
+
+def test_an_unknown_data_set_leaves_the_classes_without_names(small_run, tmp_path, caplog):
+    weights = tmp_path / "model.pth"
+    cfg = small_run(tmp_path, "MODEL.WEIGHTS", str(weights), "DATASETS.TEST", "my_val")
+    torch.save({"model": VideoTrainer.build_model(cfg).state_dict()}, weights)
+    assert VideoPredictor(cfg).class_names == []
+    assert "DATASETS.TEST: no data set 'my_val' is registered" in caplog.text

@@ -15,7 +15,7 @@ from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.trainer import warn_of_long_warmup
 from vis_core.errors import CheckpointError, ConfigError, DataError
 
-from detectron2.data import DatasetCatalog  # isort: skip  (importable once vis_core is)
+from detectron2.data import DatasetCatalog, MetadataCatalog  # isort: skip  (importable once vis_core is)
 
 
 def train(cfg, resume: bool = False) -> VideoTrainer:
@@ -156,3 +156,39 @@ def test_a_run_does_not_go_on_with_another_number_of_classes(small_run, tmp_path
     train(small_run(tmp_path, *options))
     with pytest.raises(CheckpointError, match=r"model_final\.pth: was trained with another model .*: start without"):
         train(small_run(tmp_path, *options, "MODEL.ROI_HEADS.NUM_CLASSES", "8"), resume=True)
+
+
+def test_a_diverged_training_says_so_in_one_line_and_keeps_its_checkpoints(tmp_path, small_run, monkeypatch, caplog):
+    cfg = small_run(tmp_path, "SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "()")
+
+    class Diverging(IterationSeed):
+        def before_step(self):
+            super().before_step()
+            if self.trainer.iter == 3:
+                next(self.trainer.model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr("vis_core.engine.trainer.IterationSeed", Diverging)
+    with pytest.raises(
+        ConfigError, match=r"SOLVER\.BASE_LR: the training diverged at iteration 3 .* try less than 0\.01"
+    ):
+        train(cfg)
+    assert (tmp_path / "model_0000001.pth").is_file()
+    assert "Traceback" not in caplog.text
+
+
+def test_a_defect_keeps_its_traceback_in_the_log(tmp_path, small_run, monkeypatch, caplog):
+    cfg = small_run(tmp_path, "SOLVER.MAX_ITER", "6", "DATASETS.TEST", "()")
+    monkeypatch.setattr(IterationSeed, "before_step", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(cfg)
+    assert "Traceback" in caplog.text
+
+
+def test_missing_frames_are_one_line(tmp_path, small_run, caplog):
+    cfg = small_run(tmp_path, "SOLVER.MAX_ITER", "6", "DATASETS.TEST", "()")
+    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    register_ytvis("frames_elsewhere", metadata.json_file, tmp_path / "nowhere")
+    cfg.DATASETS.TRAIN = ("frames_elsewhere",)
+    with pytest.raises(DataError, match="nowhere"):
+        train(cfg)
+    assert "Traceback" not in caplog.text

@@ -67,9 +67,17 @@ def weights_of(contents: dict, path: str | Path = "checkpoint") -> dict[str, tor
 
 
 def write_checkpoint(contents: dict, path: str | Path) -> None:
-    """``torch.save`` that leaves either the whole new file or the old state, even if the process is killed."""
+    """``torch.save`` that leaves either the whole new file or the old state, even if the process is killed.
+
+    Raises DataError if the place cannot be written.
+    """
     with replacing(path) as partial, partial.open("wb") as f:
-        torch.save(contents, f)
+        try:
+            torch.save(contents, f)
+        except RuntimeError as e:  # PyTorch fails to close the archive after the file refused to grow
+            if isinstance(e.__context__, OSError):
+                raise OSError(*e.__context__.args) from e
+            raise
         f.flush()
         os.fsync(f.fileno())
 

@@ -14,6 +14,7 @@ import typer
 
 from vis_core.atomic import replacing, write_json, write_text
 from vis_core.cli.progress import progress
+from vis_core.cli.wording import counted
 from vis_core.data import open_video
 from vis_core.data.annotation_checks import check_annotations, repair
 from vis_core.data.annotation_file import read_annotation_file
@@ -36,6 +37,7 @@ from vis_core.errors import ConfigError, DataError
 data_app = typer.Typer(
     help="Make a data set of your own: convert, check, look, count, split. The guide: docs/own-data.md.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 Json = Annotated[Path, typer.Argument(help="Labels in the YouTube-VIS form.")]
@@ -127,11 +129,12 @@ def check(
     else:
         for problem in problems:
             print(f"{json_file}: {problem}")
-        told = f"{errors} errors, {len(problems) - errors} warnings"
+        told = f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}"
         fixable = sum(1 for problem in problems if problem.repair)
         told += f", {repaired} repaired" if fix else f", {fixable} of them fixable (--fix)" if fixable else ""
         looked = "" if frames else "; frames were not looked at (--frames FOLDER)"
-        print(f"{json_file}: {len(data['videos'])} videos, {len(data.get('annotations') or [])} tracks: {told}{looked}")
+        held = f"{counted(len(data['videos']), 'video')}, {counted(len(data.get('annotations') or []), 'track')}"
+        print(f"{json_file}: {held}: {told}{looked}")
     if errors:
         raise typer.Exit(1)
 

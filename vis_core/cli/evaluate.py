@@ -44,6 +44,8 @@ def evaluate(
 
     Example: vis evaluate output/inference/results.json --gt datasets/mine/val.json --report report.html
     """
+    if frames is not None and not frames.is_dir():
+        raise DataError(f"{frames}: no such folder (--frames)")
     with reading(gt):
         ground_truth = GroundTruth.load(gt)
     with reading(results):

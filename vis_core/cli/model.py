@@ -16,7 +16,9 @@ from vis_core.cli.progress import progress
 from vis_core.errors import CheckpointError
 
 model_app = typer.Typer(
-    help="List the models that can be called by name, and fetch their weights.", no_args_is_help=True
+    help="List the models that can be called by name, and fetch their weights.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 Alias = Annotated[str, typer.Argument(help="Name of a model, as vis model list shows it.")]
 
@@ -115,7 +117,6 @@ def export_model(
     weights = weights_of(read_checkpoint(checkpoint), checkpoint)
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint({"model": dict(weights)}, out)
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, {len(weights)} tensors")
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from detectron2.config import CfgNode
 
-from vis_core.atomic import write_json
+from vis_core.atomic import make_folder, write_json
 from vis_core.cli.progress import progress
 from vis_core.config import check_device, merge_config
 from vis_core.data import FrameSource, open_video
@@ -106,10 +106,15 @@ def segment(
     video's entry in a ground truth.
 
     Returns a summary that json can hold: "tubes" counts all that were written, "shown" the objects drawn.
+
+    Raises ConfigError if ``out`` is the folder of the frames; DataError for a video that cannot be read, or where
+    ``out`` cannot be written to.
     """
     source = open_video(video, skip_bad=skip_bad_frames)
+    if video.is_dir() and out.resolve() == video.resolve():
+        raise ConfigError(f"{out}: holds the video's frames, to which the pictures written there would be added")
+    make_folder(out)
     predictor = VideoPredictor(cfg)
-    out.mkdir(parents=True, exist_ok=True)
 
     begin = time.perf_counter()
     with progress("segmenting", len(source)) as advance:

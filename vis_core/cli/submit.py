@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vis_core.cli.progress import progress, reading
+from vis_core.cli.wording import counted
 from vis_core.evaluation import GroundTruth, Results, write_submission
 from vis_core.evaluation.checks import check_submission, trackless_note
 
@@ -32,4 +33,4 @@ def submit(
     if note:
         print(note)
     write_submission(results, archive)
-    print(f"{len(tracks)} tracks in {len(tracks.video_ids)} videos: {archive}")
+    print(f"{counted(len(tracks), 'track')} in {counted(len(tracks.video_ids), 'video')}: {archive}")

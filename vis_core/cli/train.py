@@ -10,6 +10,7 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from vis_core.atomic import make_folder
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.config import check_device, merge_config
 from vis_core.engine import VideoTrainer, launch
@@ -17,11 +18,15 @@ from vis_core.errors import CheckpointError, ConfigError
 
 
 def setup(args: argparse.Namespace):
-    """The run's frozen config, from the command line; sets up the output folder, the log and the random generators."""
+    """The run's frozen config, from the command line; sets up the output folder, the log and the random generators.
+
+    Raises ConfigError for a config that cannot be, DataError for an output folder that cannot be written to.
+    """
     import projects
 
     cfg = merge_config(projects.default_config(), args.config_file, args.opts)
     check_device(cfg)
+    make_folder(cfg.OUTPUT_DIR)
     cfg.freeze()
     for name in ("vis_core", "projects"):  # default_setup does the same for detectron2 and fvcore only
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)

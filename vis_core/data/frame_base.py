@@ -3,7 +3,8 @@
 A frame is a uint8 array (H, W, 3), RGB. Sources are lazy: a frame is read when it is asked for, and iterating reads a
 few frames ahead in a thread, so memory does not grow with the length of the video.
 
-Broken input raises a DataError that names file and frame. With ``skip_bad`` it is a warning instead, and:
+Broken input raises a DataError that names file and frame, a FrameError where ``skip_bad`` would help. With that it is
+a warning instead, and:
 
 * a single frame that cannot be read shows the last good frame (at the start: the first good one), so that every
   index keeps meaning the same moment;
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vis_core.errors import DataError
+from vis_core.errors import DataError, FrameError
 
 from .prefetch import prefetch
 
@@ -31,11 +32,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_FPS = 10.0
 PREFETCH_FRAMES = 4
 _MAX_REPORTS = 10
-_WAY_PAST = "; skip_bad=True (vis predict: --skip-bad-frames) passes over such frames"
-
-
-class BrokenFrame(DataError):
-    """A frame that is there, but damaged: ``skip_bad`` is the way past it."""
+WAY_PAST = "; skip_bad=True (vis predict: --skip-bad-frames) goes on without"
 
 
 class FrameReader(ABC):
@@ -125,8 +122,8 @@ class FrameSource(Sequence):
                 return self._checked(reader.read(index), index)
             except DataError as e:
                 if not self.skip_bad:
-                    if isinstance(e, BrokenFrame):
-                        raise DataError(f"{e}{_WAY_PAST}") from e
+                    if isinstance(e, FrameError):
+                        raise FrameError(f"{e}{WAY_PAST}") from e
                     raise
                 self._report(e)
                 self._bad.add(index)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vis_core.errors import DataError
+from vis_core.errors import DataError, FrameError
 
-from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, BrokenFrame, FrameReader, FrameSource
+from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, FrameReader, FrameSource
 from .image_pixels import read_rgb
 from .video_file import VideoFile
 
@@ -48,7 +48,7 @@ class ImageSource(FrameSource, FrameReader):
         except FileNotFoundError as e:
             raise DataError(f"{self.describe(index)}: file not found") from e
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # what Pillow's decoders raise
-            raise BrokenFrame(f"{self.describe(index)}: cannot be read as an image ({e})") from e
+            raise FrameError(f"{self.describe(index)}: cannot be read as an image ({e})") from e
 
     def describe(self, index: int) -> str:
         return f"{self.paths[index]} (frame {index})"

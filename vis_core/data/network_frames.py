@@ -55,7 +55,13 @@ class NetworkFrames(Sequence):
         size: tuple[int, int] | None = None,
         prefetch_frames: int | None = None,
     ) -> NetworkFrames:
-        """As the config says; ``prefetch_frames`` overrides it. Of a FrameStream there is no length and no index."""
+        """As the config says; ``prefetch_frames`` overrides it. Of a FrameStream there is no length and no index.
+
+        Raises ConfigError for a size that no image can have.
+        """
+        for key, least in (("MIN_SIZE_TEST", 0), ("MAX_SIZE_TEST", 1)):
+            if cfg.INPUT[key] < least:
+                raise ConfigError(f"INPUT.{key}: {cfg.INPUT[key]}, but a size has to be at least {least}")
         return cls(
             source,
             short=cfg.INPUT.MIN_SIZE_TEST,

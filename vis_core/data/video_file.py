@@ -13,9 +13,9 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vis_core.errors import DataError
+from vis_core.errors import FrameError
 
-from .frame_base import DEFAULT_FPS, BrokenFrame, FrameReader, FrameSource, logger
+from .frame_base import DEFAULT_FPS, WAY_PAST, FrameReader, FrameSource, logger
 from .video_index import VideoIndex, index_video, open_stream, reason
 
 # Decoded frames kept for stepping back and forth; a step back would otherwise decode again from the last keyframe.
@@ -45,7 +45,7 @@ class VideoFile(FrameSource):
         self.fps = fps or self.index.fps or DEFAULT_FPS
         if self.index.truncated:
             if not self.skip_bad:
-                raise DataError(f"{path}: frame {len(self)}: {self.index.truncated}")
+                raise FrameError(f"{path}: frame {len(self)}: {self.index.truncated}{WAY_PAST}")
             logger.warning("%s: %s; the %d frames before are used", path, self.index.truncated, len(self))
         self._local = threading.local()  # decoders cannot be shared by threads, nor survive a fork
 
@@ -104,7 +104,7 @@ class VideoReader(FrameReader):
                 frame = self._decode_until(index)
         if frame is None:
             cause = f" ({reason(self._last_error)})" if self._last_error else ""
-            raise BrokenFrame(f"{self._path}: frame {index} cannot be decoded{cause}")
+            raise FrameError(f"{self._path}: frame {index} cannot be decoded{cause}")
         return self._to_array(frame)
 
     def _seek(self, key: int, timestamp: int | None) -> None:

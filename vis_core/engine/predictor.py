@@ -12,11 +12,13 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from vis_core.checkpoint import VideoCheckpointer
-from vis_core.data import FrameSource, NetworkFrames, dataset_metadata, open_video, register_custom
+from vis_core.data import FrameSource, NetworkFrames, open_video, register_custom
 from vis_core.data.frame_stream import FrameStream
+from vis_core.data.loader import load_records
+from vis_core.engine.build import config_errors
 from vis_core.engine.classes import warn_of_unnamed_classes
 from vis_core.engine.latency import Latency
-from vis_core.errors import CheckpointError, ConfigError, VisError
+from vis_core.errors import CheckpointError, ConfigError, DataError, VisError
 from vis_core.tube import Tube
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,10 @@ class VideoPredictor:
         >>> cfg = merge_config(projects.default_config(), "configs/masktrack_rcnn/shapesvis_tiny.yaml")
         >>> cfg.MODEL.WEIGHTS = "output/masktrack_rcnn/shapesvis_tiny/model_final.pth"
         >>> tubes = VideoPredictor(cfg)("my.mp4")
+        >>> def camera():
+        ...     capture = cv2.VideoCapture(0)
+        ...     while (read := capture.read())[0]:
+        ...         yield read[1][..., ::-1]  # BGR to RGB
         >>> for found in VideoPredictor("ctvis-r50-ytvis19").stream(camera()):
         ...     print(found.pred_ids, found.pred_boxes)
 
@@ -47,18 +53,20 @@ class VideoPredictor:
             cfg: a config, or the alias of a model (``vis model list``) whose weights are in their place.
 
         Raises CheckpointError if no weights are named or there, or if they do not fill the whole model; ConfigError
-        for an unknown alias.
+        for an unknown alias, or a part of the model that is not known.
         """
         if isinstance(cfg, str):
             cfg = _config_of(cfg)
         if not cfg.MODEL.WEIGHTS:
             raise CheckpointError("no weights given: name a file with MODEL.WEIGHTS (vis predict: --weights)")
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
+        with config_errors(self.cfg):
+            self.model = build_model(self.cfg).eval()
         VideoCheckpointer(self.model, require_all=True).load(cfg.MODEL.WEIGHTS)
         register_custom(cfg)
+        key = "DATASETS.TEST" if cfg.DATASETS.TEST else "DATASETS.TRAIN"
         names = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN
-        self.class_names: list[str] = _class_names(names[0]) if names else []
+        self.class_names: list[str] = _class_names(names[0], key) if names else []
         warn_of_unnamed_classes(self.cfg, self.model, self.class_names)
 
     @property
@@ -74,7 +82,7 @@ class VideoPredictor:
                 (H, W, 3), an open FrameSource, or an iterator over such arrays, of any length.
             on_frame: called each time the model is done with a frame.
 
-        Raises DataError for a video that cannot be read.
+        Raises DataError for a video that cannot be read, or for the number of a camera.
         """
         source = self._open(video)
         if isinstance(source, FrameStream) and not self.is_online:
@@ -123,6 +131,11 @@ class VideoPredictor:
     def _open(self, video) -> FrameSource | FrameStream:
         if hasattr(video, "__iter__") and not hasattr(video, "__len__") and not isinstance(video, FrameStream):
             return FrameStream(video)
+        if isinstance(video, int):
+            raise DataError(
+                f"video {video}: a camera is not opened by its number; pass an iterator of RGB frames that reads "
+                "cv2.VideoCapture (help(VideoPredictor) shows one)"
+            )
         return video if isinstance(video, (FrameSource, FrameStream)) else open_video(video)
 
     def _network_frames(self, source: FrameSource | FrameStream, latency: Latency | None = None) -> NetworkFrames:
@@ -155,13 +168,14 @@ def _config_of(alias: str) -> CfgNode:
     return cfg
 
 
-def _class_names(dataset_name: str) -> list[str]:
-    """Classes of a data set; none if its names stand in a json that is not there."""
+def _class_names(dataset_name: str, key: str) -> list[str]:
+    """Classes of the data set in a config ``key``; none, with a warning, if it or its json is not there."""
     known = MetadataCatalog.get(dataset_name).get("thing_classes")
     if known:
         return list(known)
     try:
-        return list(dataset_metadata(dataset_name).thing_classes)
+        load_records(dataset_name, key)
+        return list(MetadataCatalog.get(dataset_name).thing_classes)
     except VisError as e:
         logger.warning("classes are shown as numbers: %s", e)
         return []

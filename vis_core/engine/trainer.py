@@ -6,6 +6,8 @@ import inspect
 import logging
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from detectron2.config import CfgNode
@@ -19,11 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vis_core.checkpoint import VideoCheckpointer
 from vis_core.data import build_test_loader, build_train_loader
+from vis_core.engine.build import config_errors
 from vis_core.engine.classes import check_num_classes
 from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
+from vis_core.engine.schedule import check_schedule
 from vis_core.engine.train_loop import build_train_loop
-from vis_core.errors import ConfigError
+from vis_core.errors import ConfigError, VisError
 from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
 
 logger = logging.getLogger(__name__)
@@ -59,7 +63,11 @@ class VideoTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def train(self):
-        """Train from ``start_iter`` to ``SOLVER.MAX_ITER``, evaluating and saving on the way."""
+        """Train from ``start_iter`` to ``SOLVER.MAX_ITER``, evaluating and saving on the way.
+
+        Raises ConfigError for a data set or a number of classes that does not fit, and when the loss is no longer
+        finite; what was saved until then stays.
+        """
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.SEED = self.seed
@@ -68,7 +76,18 @@ class VideoTrainer(DefaultTrainer):
         model = self._trainer.model
         check_num_classes(cfg, model.module if isinstance(model, DistributedDataParallel) else model)
         warn_of_long_warmup(cfg)
-        return super().train()
+        with without_tracebacks():
+            return super().train()
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except FloatingPointError as e:
+            amp = ", or SOLVER.AMP.PRECISION bfloat16" if self.cfg.SOLVER.AMP.ENABLED else ""
+            raise ConfigError(
+                f"SOLVER.BASE_LR: the training diverged at iteration {self.iter} (infinite or NaN values); try less "
+                f"than {self.cfg.SOLVER.BASE_LR:g}, or a longer SOLVER.WARMUP_ITERS{amp}"
+            ) from e
 
     def check_test_sets(self, cfg: CfgNode) -> None:
         """Raise what is wrong with ``DATASETS.TEST`` (a name, its files) now rather than after the training."""
@@ -88,8 +107,20 @@ class VideoTrainer(DefaultTrainer):
         self.seed = state_dict["seed"]
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of ``MODEL.META_ARCHITECTURE``. Raises ConfigError if it, or a part of it, is not known."""
+        with config_errors(cfg):
+            return super().build_model(cfg)
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer):
+        """Detectron2's schedule. Raises ConfigError for one that cannot be."""
+        check_schedule(cfg)
+        return super().build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0):
@@ -127,6 +158,21 @@ def warn_of_long_warmup(cfg: CfgNode) -> None:
             solver.MAX_ITER,
             solver.WARMUP_FACTOR,
         )
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Detectron2's training loop logs the traceback of an error, also of one that the caller says in one line."""
+
+    def is_a_defect(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], VisError))
+
+    logger = logging.getLogger("detectron2.engine.train_loop")
+    logger.addFilter(is_a_defect)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_a_defect)
 
 
 def wrap_distributed(model: nn.Module) -> nn.Module:

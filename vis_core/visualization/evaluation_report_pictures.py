@@ -40,9 +40,10 @@ def picture_pair(
     if not objects or not length:
         return None
     frame = max(range(length), key=lambda t: _visible([track.segmentations[t] for track in objects]))
-    if leads_out(video.file_names[frame]):
+    file = frames / video.file_names[frame]
+    if leads_out(video.file_names[frame]) or not file.is_file():  # OpenCV would print a warning of its own
         return None
-    image = cv2.imread(str(frames / video.file_names[frame]))
+    image = cv2.imread(str(file))
     if image is None or image.shape[:2] != video.size:
         return None
     names = [ground_truth.categories[category] for category in ground_truth.category_ids]

@@ -170,3 +170,11 @@ def test_only_the_detail_counts_where_it_says_so():
     one, two = (criterion.refined_losses(x, masks, detail, torch.tensor(2.0), 1) for x in (logits, other))
     assert torch.equal(one["loss_mask_bound_refine"], two["loss_mask_bound_refine"])
     assert not torch.equal(one["loss_mask_dice_refine"], two["loss_mask_dice_refine"])
+
+
+def test_nan_boxes_say_that_the_training_diverged():
+    boxes = torch.full((1, 1, 1, 4), torch.nan)
+    one = torch.zeros(1, dtype=torch.int64)
+    truth = target([0], torch.tensor([[[0.5, 0.5, 0.2, 0.2]]]))
+    with pytest.raises(FloatingPointError, match="NaN boxes"):
+        ClipCriterion(weights=WEIGHTS).query_losses(torch.zeros(1, 1, 2), boxes, [truth], [(one, one)], torch.tensor(1))

@@ -1,0 +1,33 @@
+"""What Detectron2 asks of ``SOLVER``'s schedule, but says by an assertion or a division by zero."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+from vis_core.config import check_choice
+from vis_core.errors import ConfigError
+
+SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+
+
+def check_schedule(cfg: CfgNode) -> None:
+    """Raises ConfigError, which names the key, if no schedule can be built from ``cfg.SOLVER``."""
+    solver = cfg.SOLVER
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD"):
+        if solver[key] < 1:
+            raise ConfigError(f"SOLVER.{key}: {solver[key]}, but training needs at least 1")
+    check_choice("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, SCHEDULES)
+    check_choice("SOLVER.WARMUP_METHOD", solver.WARMUP_METHOD, ("linear", "constant"))
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        _check_steps(tuple(solver.STEPS), solver.MAX_ITER)
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= solver.BASE_LR_END <= solver.BASE_LR > 0:
+        raise ConfigError(f"SOLVER.BASE_LR_END: {solver.BASE_LR_END} does not lie between 0 and SOLVER.BASE_LR")
+
+
+def _check_steps(steps: tuple[int, ...], max_iter: int) -> None:
+    if not all(isinstance(step, int) and step > 0 for step in steps):
+        raise ConfigError(f"SOLVER.STEPS: {steps}: a step is an iteration, a whole number above 0")
+    if sorted(set(steps)) != list(steps):
+        raise ConfigError(f"SOLVER.STEPS: {steps}: every step has to be greater than the one before")
+    if max_iter in steps:  # those beyond are left out, with a warning
+        raise ConfigError(f"SOLVER.STEPS: {steps}: the training ends at {max_iter} (SOLVER.MAX_ITER); leave it out")
