@@ -262,7 +262,7 @@ def test_damaged_images(folder, caplog):
         (folder / name).write_bytes((folder / name).read_bytes()[:200])
     (folder / "f6.png").write_bytes(b"")
     source = open_video(folder)
-    with pytest.raises(DataError, match=r"f5\.png \(frame 5\): cannot be read as an image.*--skip-bad-frames\) goes on"):
+    with pytest.raises(DataError, match=r"f5\.png \(frame 5\): cannot be read as .*--skip-bad-frames\) goes on"):
         source[5]
     with pytest.raises(DataError, match=r"f0\.png \(frame 0\)"):
         list(source)
