@@ -12,7 +12,7 @@ from vis_core.data import register_shapes, register_ytvis
 from vis_core.data.shapes import ShapesConfig
 from vis_core.engine import VideoTrainer
 from vis_core.engine.hooks import IterationSeed
-from vis_core.engine.trainer import warn_of_long_warmup
+from vis_core.engine.schedule import warn_of_long_warmup
 from vis_core.errors import CheckpointError, ConfigError, DataError
 
 from detectron2.data import DatasetCatalog, MetadataCatalog  # isort: skip  (importable once vis_core is)
@@ -146,7 +146,7 @@ def test_a_run_that_mostly_warms_up_is_warned_of(iterations, said, small_run, tm
 
 def test_training_warns_of_a_warm_up_without_end(small_run, tmp_path, caplog):
     cfg = small_run(tmp_path, "SOLVER.MAX_ITER", "1", "SOLVER.WARMUP_ITERS", "50", "DATASETS.TEST", "()")
-    with caplog.at_level("WARNING", "vis_core.engine.trainer"):
+    with caplog.at_level("WARNING", "vis_core.engine.schedule"):
         train(cfg)
     assert "SOLVER.WARMUP_ITERS: 1 of 1 iterations" in caplog.text
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import vis_core  # noqa: F401
+import vis_core  # noqa: F401  makes detectron2 importable
 from vis_core.modeling.mask_resizing import resize_masks, resized_in_chunks
 
 SIZE = (31, 40)

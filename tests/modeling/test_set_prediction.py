@@ -1,6 +1,6 @@
 import torch
 
-import vis_core  # noqa: F401
+import vis_core  # noqa: F401  makes detectron2 importable
 from vis_core.modeling import set_prediction
 
 

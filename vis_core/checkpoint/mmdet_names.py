@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
-from vis_core.checkpoint.resnet_names import rename_resnet
+from vis_core.checkpoint.renaming import rename, rules
+from vis_core.checkpoint.resnet_names import RESNET_ROWS
 
-# (pattern, replacement), tried in order; the first that fits is used.
-_RULES = (
-    (r"neck\.lateral_convs\.(\d)\.conv\.", r"backbone.fpn_lateral{0}."),
-    (r"neck\.fpn_convs\.(\d)\.conv\.", r"backbone.fpn_output{0}."),
-    (r"rpn_head\.rpn_conv\.", r"proposal_generator.rpn_head.conv."),
-    (r"rpn_head\.rpn_cls\.", r"proposal_generator.rpn_head.objectness_logits."),
-    (r"rpn_head\.rpn_reg\.", r"proposal_generator.rpn_head.anchor_deltas."),
-    (r"(?:roi_head\.)?bbox_head\.shared_fcs\.(\d)\.", r"roi_heads.box_head.fc{1}."),
-    (r"(?:roi_head\.)?bbox_head\.fc_cls\.", r"roi_heads.box_predictor.cls_score."),
-    (r"(?:roi_head\.)?bbox_head\.fc_reg\.", r"roi_heads.box_predictor.bbox_pred."),
-    (r"(?:roi_head\.)?mask_head\.convs\.(\d)\.conv\.", r"roi_heads.mask_head.mask_fcn{1}."),
-    (r"(?:roi_head\.)?mask_head\.upsample\.", r"roi_heads.mask_head.deconv."),
-    (r"(?:roi_head\.)?mask_head\.conv_logits\.", r"roi_heads.mask_head.predictor."),
+# FPN levels count from 2, heads' layers from 1.
+_ROWS = (
+    (r"neck\.lateral_convs\.(\d)\.conv\.", r"backbone.fpn_lateral{}.", 2),
+    (r"neck\.fpn_convs\.(\d)\.conv\.", r"backbone.fpn_output{}.", 2),
+    (r"rpn_head\.rpn_conv\.", r"proposal_generator.rpn_head.conv.", 0),
+    (r"rpn_head\.rpn_cls\.", r"proposal_generator.rpn_head.objectness_logits.", 0),
+    (r"rpn_head\.rpn_reg\.", r"proposal_generator.rpn_head.anchor_deltas.", 0),
+    (r"(?:roi_head\.)?bbox_head\.shared_fcs\.(\d)\.", r"roi_heads.box_head.fc{}.", 1),
+    (r"(?:roi_head\.)?bbox_head\.fc_cls\.", r"roi_heads.box_predictor.cls_score.", 0),
+    (r"(?:roi_head\.)?bbox_head\.fc_reg\.", r"roi_heads.box_predictor.bbox_pred.", 0),
+    (r"(?:roi_head\.)?mask_head\.convs\.(\d)\.conv\.", r"roi_heads.mask_head.mask_fcn{}.", 1),
+    (r"(?:roi_head\.)?mask_head\.upsample\.", r"roi_heads.mask_head.deconv.", 0),
+    (r"(?:roi_head\.)?mask_head\.conv_logits\.", r"roi_heads.mask_head.predictor.", 0),
 )
-# What {0} and {1} add to the pattern's first group: FPN levels count from 2, heads' layers from 1.
-_OFFSETS = (2, 1)
-_COMPILED = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
+_RULES = (*rules(RESNET_ROWS, "backbone.", "backbone.bottom_up."), *rules(_ROWS))
 
 
 def rename_mask_rcnn(key: str) -> str:
     """Detectron2's name for one of mmdetection's; a name that no rule fits stays as it is."""
-    prefix, _, rest = key.partition(".")
-    if prefix == "backbone" and rename_resnet(rest) != rest:
-        return f"backbone.bottom_up.{rename_resnet(rest)}"
-    for pattern, replacement in _COMPILED:
-        found = pattern.match(key)
-        if found:
-            shifted = [str(int(found[1]) + offset) for offset in _OFFSETS] if found.re.groups else []
-            return found.expand(replacement.format(*shifted)) + key[found.end() :]
-    return key
+    return rename(key, _RULES)
 
 
 def background_last(key: str, value: torch.Tensor) -> torch.Tensor:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from vis_core.checkpoint.renaming import rename, rules
 
-# (pattern, replacement), tried in order; the first that fits is used. {} is the stage: layer1 is res2.
-_RULES = (
-    (r"conv1\.", r"stem.conv1."),
-    (r"bn1\.", r"stem.conv1.norm."),
-    (r"layer(\d)\.(\d+)\.conv(\d)\.", r"res{}.\2.conv\3."),
-    (r"layer(\d)\.(\d+)\.bn(\d)\.", r"res{}.\2.conv\3.norm."),
-    (r"layer(\d)\.(\d+)\.downsample\.0\.", r"res{}.\2.shortcut."),
-    (r"layer(\d)\.(\d+)\.downsample\.1\.", r"res{}.\2.shortcut.norm."),
+# layer1 is res2.
+RESNET_ROWS = (
+    (r"conv1\.", r"stem.conv1.", 0),
+    (r"bn1\.", r"stem.conv1.norm.", 0),
+    (r"layer(\d)\.(\d+)\.conv(\d)\.", r"res{}.\2.conv\3.", 1),
+    (r"layer(\d)\.(\d+)\.bn(\d)\.", r"res{}.\2.conv\3.norm.", 1),
+    (r"layer(\d)\.(\d+)\.downsample\.0\.", r"res{}.\2.shortcut.", 1),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.", r"res{}.\2.shortcut.norm.", 1),
 )
-_COMPILED = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
+_RULES = rules(RESNET_ROWS)
 
 
 def rename_resnet(name: str) -> str:
     """Detectron2's name, without prefix, for one of torchvision's; a name that no rule fits stays as it is."""
-    for pattern, replacement in _COMPILED:
-        found = pattern.match(name)
-        if found:
-            stage = int(found[1]) + 1 if found.re.groups else 0
-            return found.expand(replacement.format(stage)) + name[found.end() :]
-    return name
+    return rename(name, _RULES)

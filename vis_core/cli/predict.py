@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 
 from vis_core.atomic import make_folder, write_json
 from vis_core.cli.progress import progress
+from vis_core.cli.wording import counted
 from vis_core.config import check_device, merge_config
 from vis_core.data import FrameSource, open_video
 from vis_core.engine import VideoPredictor
@@ -87,8 +88,8 @@ def predict(
         print(json.dumps(summary, indent=1))
         return
     print(
-        f"{summary['tubes']} tubes, {summary['shown']} objects drawn (score >= {score:g}), in {out}: "
-        f"{', '.join(summary['files'])}"
+        f"{counted(summary['tubes'], 'tube')}, {counted(summary['shown'], 'object')} drawn (score >= {score:g}), "
+        f"in {out}: {', '.join(summary['files'])}"
     )
 
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vis_core.errors import DataError, FrameError
 
 from .frame_base import DEFAULT_FPS, PREFETCH_FRAMES, FrameReader, FrameSource
-from .image_pixels import read_rgb
+from .image_pixels import UNREADABLE, read_rgb
 from .video_file import VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -47,7 +46,7 @@ class ImageSource(FrameSource, FrameReader):
             return read_rgb(self.paths[index])
         except FileNotFoundError as e:
             raise DataError(f"{self.describe(index)}: file not found") from e
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # what Pillow's decoders raise
+        except UNREADABLE as e:
             raise FrameError(f"{self.describe(index)}: cannot be read as an image ({e})") from e
 
     def describe(self, index: int) -> str:

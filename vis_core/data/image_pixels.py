@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+# What Pillow's decoders raise for a damaged file.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TWO_BYTE_MODES = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names
 # Formats of which one file can be a whole video. A JPEG may hold more images too (MPO): previews, or the other eye's.
 _ANIMATED = ("WEBP", "PNG")
@@ -15,8 +17,7 @@ _ANIMATED = ("WEBP", "PNG")
 def read_rgb(path: str | Path) -> np.ndarray:
     """Image (H, W, 3) uint8. EXIF orientation is applied; grey, palette and RGBA become RGB, 16 bits the upper 8.
 
-    Raises ValueError for an animation and for numbers without a known range; else what Pillow's decoders raise
-    (OSError, SyntaxError, ValueError, Image.DecompressionBombError).
+    Raises one of :data:`UNREADABLE`; ValueError also for an animation, and for numbers without a known range.
     """
     with Image.open(path) as image:
         if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:

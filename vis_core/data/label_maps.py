@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vis_core.atomic import replacing
+from vis_core.data.image_pixels import UNREADABLE
 from vis_core.errors import DataError
 
 VOID = 255  # neither object nor background
@@ -45,5 +46,5 @@ def read_label_map(path: str | Path, two_bytes: bool = False) -> np.ndarray:
             if image.mode not in modes:
                 raise DataError(f"{path}: expected a palette or grey image of labels, its pixels are {image.mode}")
             return np.array(image, dtype=np.int64 if two_bytes else np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    except UNREADABLE as e:
         raise DataError(f"{path}: cannot be read as an image ({' '.join(str(e).split())})") from e

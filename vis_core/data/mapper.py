@@ -19,7 +19,7 @@ from vis_core.data.clip_instances import clip_instances
 from vis_core.data.clip_transforms import ClipAugmentation, augment_clip
 from vis_core.data.filtering import annotated_frames
 from vis_core.data.frame_source import open_video
-from vis_core.data.image_pixels import read_rgb
+from vis_core.data.image_pixels import UNREADABLE, read_rgb
 from vis_core.data.network_frames import NetworkFrames
 from vis_core.data.references import serves_as_reference, shared_reference_frames, visible_by_class
 from vis_core.data.sampling import ClipSampling
@@ -189,7 +189,7 @@ def read_frame(path: str, image_format: str, record: dict, where: str) -> np.nda
         image = _read_pixels(path, image_format)
     except FileNotFoundError as e:
         raise DataError(f"{path}: file not found ({where})") from e
-    except (OSError, SyntaxError, ValueError) as e:  # what Pillow's decoders raise
+    except UNREADABLE as e:
         raise DataError(f"{path}: cannot be read as an image ({where}: {' '.join(str(e).split())})") from e
     if image.shape[:2] != (record["height"], record["width"]):
         raise DataError(

@@ -25,12 +25,10 @@ from vis_core.engine.build import config_errors
 from vis_core.engine.classes import check_num_classes
 from vis_core.engine.hooks import IterationSeed
 from vis_core.engine.optimizer import build_optimizer
-from vis_core.engine.schedule import check_schedule
+from vis_core.engine.schedule import check_schedule, warn_of_long_warmup
 from vis_core.engine.train_loop import build_train_loop
 from vis_core.errors import ConfigError, VisError
 from vis_core.evaluation import DavisEvaluator, YTVISEvaluator
-
-logger = logging.getLogger(__name__)
 
 
 class VideoTrainer(DefaultTrainer):
@@ -145,19 +143,6 @@ class VideoTrainer(DefaultTrainer):
         if evaluator_type == "coco":
             return COCOEvaluator(dataset_name, output_dir=output_folder)
         raise ConfigError(f"DATASETS.TEST: no evaluator for '{dataset_name}' (its evaluator_type is {evaluator_type})")
-
-
-def warn_of_long_warmup(cfg: CfgNode) -> None:
-    """Warn if more than half of the iterations warm up: a shortened run may learn next to nothing, and not say so."""
-    solver = cfg.SOLVER
-    if solver.WARMUP_FACTOR < 1 and 2 * solver.WARMUP_ITERS > solver.MAX_ITER:
-        logger.warning(
-            "SOLVER.WARMUP_ITERS: %d of %d iterations (SOLVER.MAX_ITER) have a learning rate that begins at %g times "
-            "SOLVER.BASE_LR; set WARMUP_ITERS lower for a short run",
-            min(solver.WARMUP_ITERS, solver.MAX_ITER),
-            solver.MAX_ITER,
-            solver.WARMUP_FACTOR,
-        )
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from vis_core.data.formats.paths import (
 )
 from vis_core.data.formats.regions import add_mask, box_rle, ellipse_rle, patch_rle, polygon_rle
 from vis_core.data.frame_source import natural_key
+from vis_core.data.image_pixels import UNREADABLE
 from vis_core.data.paths import inside
 from vis_core.errors import DataError
 from vis_core.json_file import read_json
@@ -230,7 +231,7 @@ def _mask(shape: dict, height: int, width: int, where: str) -> RLE | None:
                 raise DataError(f"{where}: its mask is larger than the frame")
             patch = np.asarray(image.convert("L")) > 0
         return patch_rle(patch, round(left), round(top), height, width)
-    except (KeyError, TypeError, ValueError, binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as e:
+    except (KeyError, TypeError, binascii.Error, *UNREADABLE) as e:
         raise DataError(f"{where}: 'mask' is not a png in base64 ({e})") from None
 
 

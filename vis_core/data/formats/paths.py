@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from vis_core.data.frame_source import IMAGE_SUFFIXES, natural_key
+from vis_core.data.image_pixels import UNREADABLE
 from vis_core.data.paths import inside
 from vis_core.errors import DataError
 
@@ -57,7 +58,7 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except FileNotFoundError:
         raise DataError(f"{path}: no such frame") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    except UNREADABLE as e:
         raise DataError(f"{path}: cannot be read as an image ({e})") from None
 
 
