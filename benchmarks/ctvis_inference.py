@@ -121,7 +121,7 @@ def compare_times(num_frames: int, height: int, width: int, repeat: int) -> None
         print(f"{name}: {ours:.0f} ms per frame, plain {plain:.0f} ms, ratio {ours / plain:.2f}", flush=True)
 
 
-def compare_outputs(num_seeds: int, num_videos: int, height: int, width: int) -> None:
+def compare_outputs(num_seeds: int, num_videos: int, every: int, height: int, width: int) -> None:
     torch.set_num_threads(1)
     frame = next(iter(Frames(1, height, width)))
     print(f"greatest differences of logits, masks and embeddings (limit {TOLERANCE:.0e}):")
@@ -129,14 +129,14 @@ def compare_outputs(num_seeds: int, num_videos: int, height: int, width: int) ->
         name = "R-50 as initialised" + (" (the network that is timed)" if seed == 0 else f", seed {seed}")
         compare_untrained(name, model({}, seed), frame)
     compare_untrained("R-50 with objects", with_objects(model({}), height, width), frame)
-    compare_trained(TRAINED, VideoPredictor(TRAINED).model, shapes(num_videos))
+    compare_trained(TRAINED, VideoPredictor(TRAINED).model, shapes(num_videos, every))
 
 
-def shapes(num_videos: int) -> Iterator[torch.Tensor]:
-    """Every fifth frame of videos of shapesvis_val."""
+def shapes(num_videos: int, every: int) -> Iterator[torch.Tensor]:
+    """Every ``every``-th frame of videos of shapesvis_val, (3, H, W) uint8 RGB."""
     for index in range(num_videos):
         scene = make_scene(SPLITS["shapesvis_val"], index)
-        for t in range(0, len(scene), 5):
+        for t in range(0, len(scene), every):
             yield torch.from_numpy(render_frame(scene, t)[0]).permute(2, 0, 1)
 
 
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=8, help="untrained networks whose outputs are compared")
     parser.add_argument("--videos", type=int, default=30, help="of ShapesVIS, for the outputs of a trained network")
+    parser.add_argument("--every", type=int, default=5, help="so many frames of these one is taken")
     parser.add_argument("--memory", type=int, nargs="*", default=[20, 60, 300], help="lengths of videos, in frames")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # one length, in a process of its own
     args = parser.parse_args()
@@ -181,7 +182,7 @@ def main() -> None:
         print_peak(args.peak, args.height, args.width)
         return
     compare_times(args.frames, args.height, args.width, args.repeat)
-    compare_outputs(args.seeds, args.videos, args.height, args.width)
+    compare_outputs(args.seeds, args.videos, args.every, args.height, args.width)
     compare_memory(args.memory, args.height, args.width)
 
 
